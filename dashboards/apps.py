@@ -1,0 +1,9 @@
+"""Django's entry to this app."""
+
+from django.apps import AppConfig
+
+
+class DashboardsConfig(AppConfig):
+    """what people see."""
+
+    name = "dashboards"

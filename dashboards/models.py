@@ -1,0 +1,1 @@
+"""What one user keeps: nothing yet in the database."""

@@ -1,0 +1,9 @@
+"""Django's entry to this app."""
+
+from django.apps import AppConfig
+
+
+class MarketdataConfig(AppConfig):
+    """provider frame to stored bar."""
+
+    name = "marketdata"

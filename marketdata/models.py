@@ -1,0 +1,323 @@
+"""
+The schema of the market: symbols, universes, bars and what happened to them. Questions to it are queryset methods.
+
+`ohlcv_1min` is written by `writer.py` alone; every other part reads.
+"""
+
+from datetime import datetime
+from typing import Any
+
+from django.core.validators import RegexValidator
+from django.db import models
+from django.db.models.lookups import Exact
+from timescale.db.models.fields import TimescaleDateTimeField
+
+
+class Numeric(models.DecimalField):  # type: ignore[type-arg] - the class cannot be subscripted at run time
+    """PostgreSQL's unlimited `numeric`: prices keep the digits that the feed sent."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("max_digits", 30)
+        kwargs.setdefault("decimal_places", 12)
+        super().__init__(*args, **kwargs)
+
+    def db_type(self, connection: Any) -> str:
+        """Return the column type."""
+        return "numeric"
+
+
+class EpochModulo(models.Func):
+    """Seconds of a moment past the whole minute, with fraction; Django's own `second` drops the fraction."""
+
+    template = "MOD(EXTRACT(EPOCH FROM %(expressions)s), 60)"
+    output_field = Numeric()
+
+
+class Symbol(models.Model):
+    """One ticker; its text is its identity, case kept (`KIMpL` is not `KIMPL`)."""
+
+    symbol = models.CharField(max_length=20, primary_key=True, validators=[RegexValidator(r"^[A-Za-z0-9.\-/]{1,20}$")])
+    name = models.CharField(max_length=200, blank=True, default="")
+    type = models.CharField(max_length=20, blank=True, default="", help_text="Massive's ticker type: CS, ETF, ADRC …")
+    exchange = models.CharField(max_length=20, blank=True, default="", help_text="primary exchange, ISO 10383 (XNAS, XNYS, ARCX)")
+    sector = models.CharField(max_length=60, blank=True, default="", help_text="empty where unknown")
+    industry = models.CharField(max_length=100, blank=True, default="")
+    active = models.BooleanField(default=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        db_table = "symbols"
+        ordering = ["symbol"]
+
+    def __str__(self) -> str:
+        return self.symbol
+
+
+class Universe(models.Model):
+    """A named list of symbols in a stated order."""
+
+    key = models.SlugField(max_length=60, primary_key=True)
+    name = models.CharField(max_length=200)
+    description = models.TextField(blank=True, default="")
+    symbols = models.ManyToManyField(Symbol, through="Membership", related_name="universes")
+
+    class Meta:
+        db_table = "universes"
+        ordering = ["key"]
+
+    def __str__(self) -> str:
+        return self.key
+
+
+class Membership(models.Model):
+    """That a symbol stands in a universe, where, and with which weight."""
+
+    universe = models.ForeignKey(Universe, on_delete=models.CASCADE, related_name="memberships")
+    symbol = models.ForeignKey(Symbol, on_delete=models.CASCADE, related_name="memberships")
+    position = models.PositiveIntegerField(default=0)
+    weight = Numeric(null=True, blank=True, help_text="share of the universe in percent, where known")
+
+    class Meta:
+        db_table = "universe_memberships"
+        ordering = ["universe", "position", "symbol"]
+        constraints = [models.UniqueConstraint(fields=["universe", "symbol"], name="membership_once")]
+
+    def __str__(self) -> str:
+        return f"{self.universe_id}: {self.symbol_id}"
+
+
+class Source(models.IntegerChoices):
+    """Where a stored bar comes from; the number is its rank, the higher replaces the lower (PRODUCT A3)."""
+
+    PARTIAL = 10, "partial, from the stream"
+    SECONDS = 20, "whole minute from second aggregates"
+    TRADES = 25, "whole minute from trades"
+    VENDOR = 30, "minute aggregate of the feed, or REST inside the late window"
+    SETTLED = 40, "REST after the late window"
+    FLATFILE = 50, "flat file"
+    OPERATOR = 60, "operator"
+
+
+class Cause(models.TextChoices):
+    """Why a stored bar was replaced."""
+
+    LATE = "late", "late event"
+    CORRECTED = "corrected", "corrected by the feed"
+    BACKFILL = "backfill", "backfill"
+    RECONCILE = "reconcile", "reconciliation"
+
+
+def bar_checks(name: str) -> list[models.CheckConstraint]:
+    """
+    Return the checks that no table of bars may do without.
+
+    In `numeric` NaN and infinity are greater than every bound, so upper bounds refuse them.
+    """
+    return [
+        models.CheckConstraint(name=f"{name}_prices", condition=models.Q(low__gt=0, high__lt=10**7)),
+        models.CheckConstraint(
+            name=f"{name}_order",
+            condition=models.Q(
+                high__gte=models.F("low"),
+                open__gte=models.F("low"),
+                open__lte=models.F("high"),
+                close__gte=models.F("low"),
+                close__lte=models.F("high"),
+            ),
+        ),
+        models.CheckConstraint(name=f"{name}_volume", condition=models.Q(volume__gte=0, volume__lt=10**15)),
+    ]
+
+
+class BarQuerySet(models.QuerySet["Bar"]):
+    """Questions to the table of one-minute bars."""
+
+    def of(self, symbol: str) -> "BarQuerySet":
+        """Return one symbol's bars."""
+        return self.filter(symbol_id=symbol)
+
+    def newest_first(self) -> "BarQuerySet":
+        """Return them from the newest on."""
+        return self.order_by("-timestamp")
+
+    def after(self, moment: datetime) -> "BarQuerySet":
+        """Return bars that start after `moment`."""
+        return self.filter(timestamp__gt=moment)
+
+
+class Bar(models.Model):
+    """One minute of one symbol: [timestamp, timestamp + 1 min), UTC."""
+
+    pk = models.CompositePrimaryKey("symbol", "timestamp")
+    symbol = models.ForeignKey(Symbol, on_delete=models.PROTECT, db_column="symbol", db_index=False, related_name="bars")
+    timestamp = TimescaleDateTimeField(interval="1 day")
+    open = Numeric()
+    high = Numeric()
+    low = Numeric()
+    close = Numeric()
+    volume = Numeric()
+    vwap = Numeric(null=True)
+    trades = models.IntegerField(null=True, help_text="null where the source does not count them")
+    source = models.SmallIntegerField(choices=Source.choices)
+    source_version = models.BigIntegerField(help_text="orders bars of equal source")
+    revision = models.IntegerField(default=0, help_text="rises when open, high, low, close or volume changes")
+    complete = models.BooleanField(help_text="the stream saw the whole minute")
+    is_final = models.BooleanField(default=False, help_text="nothing but a repair may change it")
+    writer_epoch = models.BigIntegerField()
+    updated_at = models.DateTimeField()
+
+    objects = BarQuerySet.as_manager()
+
+    class Meta:
+        db_table = "ohlcv_1min"
+        indexes = [
+            models.Index(fields=["-timestamp"], name="ohlcv_1min_ts_idx"),
+            models.Index(fields=["symbol", "-timestamp"], include=["open", "high", "low", "close", "volume"], name="ohlcv_1min_cover_idx"),
+        ]
+        constraints = [
+            *bar_checks("ohlcv_1min"),
+            models.CheckConstraint(name="ohlcv_1min_on_the_minute", condition=Exact(EpochModulo(models.F("timestamp")), 0)),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.symbol_id} {self.timestamp:%Y-%m-%d %H:%M}"
+
+
+class BarRevision(models.Model):
+    """A bar as it stood before it was replaced."""
+
+    symbol = models.ForeignKey(Symbol, on_delete=models.PROTECT, db_column="symbol", db_index=False, related_name="+")
+    timestamp = models.DateTimeField()
+    revision = models.IntegerField()
+    open = Numeric()
+    high = Numeric()
+    low = Numeric()
+    close = Numeric()
+    volume = Numeric()
+    vwap = Numeric(null=True)
+    trades = models.IntegerField(null=True)
+    source = models.SmallIntegerField(choices=Source.choices)
+    source_version = models.BigIntegerField()
+    complete = models.BooleanField()
+    stored_at = models.DateTimeField(help_text="from when on this was the bar")
+    replaced_at = models.DateTimeField()
+    cause = models.CharField(max_length=20, choices=Cause.choices)
+
+    class Meta:
+        db_table = "bar_revisions"
+        constraints = [models.UniqueConstraint(fields=["symbol", "timestamp", "revision"], name="bar_revision_once")]
+        indexes = [models.Index(fields=["-replaced_at"], name="bar_revision_recent_idx")]
+
+    def __str__(self) -> str:
+        return f"{self.symbol_id} {self.timestamp:%Y-%m-%d %H:%M} r{self.revision}"
+
+
+class DailyBar(models.Model):
+    """One session of one symbol, unadjusted."""
+
+    pk = models.CompositePrimaryKey("symbol", "date")
+    symbol = models.ForeignKey(Symbol, on_delete=models.PROTECT, db_column="symbol", db_index=False, related_name="daily_bars")
+    date = models.DateField(help_text="the exchange's day")
+    open = Numeric()
+    high = Numeric()
+    low = Numeric()
+    close = Numeric()
+    volume = Numeric()
+    vwap = Numeric(null=True)
+    trades = models.IntegerField(null=True)
+    source = models.SmallIntegerField(choices=Source.choices)
+    source_version = models.BigIntegerField()
+    updated_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "ohlcv_daily"
+        indexes = [models.Index(fields=["-date"], name="ohlcv_daily_date_idx")]
+        constraints = bar_checks("ohlcv_daily")
+
+    def __str__(self) -> str:
+        return f"{self.symbol_id} {self.date}"
+
+
+class Session(models.Model):
+    """One day of the exchange: pre-market, regular and post-market hours as moments in UTC. A day without a row has no session."""
+
+    date = models.DateField(primary_key=True)
+    calendar = models.CharField(max_length=20, help_text="XNYS, or twin")
+    pre_open = models.DateTimeField()
+    open = models.DateTimeField()
+    close = models.DateTimeField()
+    post_close = models.DateTimeField()
+    note = models.CharField(max_length=100, blank=True, default="")
+
+    class Meta:
+        db_table = "sessions"
+        ordering = ["date"]
+        indexes = [models.Index(fields=["pre_open", "post_close"], name="session_span_idx")]
+
+    def __str__(self) -> str:
+        return f"{self.date} ({self.calendar})"
+
+
+class WriterLease(models.Model):
+    """Who writes a shard, and the fencing number that each of its transactions checks."""
+
+    name = models.CharField(max_length=40, primary_key=True, help_text="stream 1/1, or past")
+    epoch = models.BigIntegerField(default=0)
+    holder = models.CharField(max_length=200, blank=True, default="")
+    acquired_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "writer_leases"
+
+    def __str__(self) -> str:
+        return f"{self.name} epoch {self.epoch}"
+
+
+class RejectedEvent(models.Model):
+    """What the feed sent and we refused, with the reason. Repeats of one reason in one flush beyond a bound share a row."""
+
+    received_at = models.DateTimeField(db_index=True)
+    reason = models.CharField(max_length=40, db_index=True)
+    detail = models.CharField(max_length=300, blank=True, default="")
+    kind = models.CharField(max_length=10, blank=True, default="", help_text="the event's ev, where readable")
+    symbol = models.CharField(max_length=40, blank=True, default="")
+    count = models.IntegerField(default=1)
+    raw = models.TextField(help_text="the event as received, cut at 2,000 characters")
+
+    class Meta:
+        db_table = "rejected_events"
+        ordering = ["-received_at", "-id"]
+
+    def __str__(self) -> str:
+        return f"{self.reason} {self.symbol}"
+
+
+class Heartbeat(models.Model):
+    """The last sign of life of a running part, with what it says of itself. One row a part."""
+
+    part = models.CharField(max_length=40, primary_key=True, help_text="stream 1/1, worker, beat")
+    at = models.DateTimeField()
+    started_at = models.DateTimeField()
+    state = models.CharField(max_length=40, blank=True, default="")
+    detail = models.JSONField(default=dict)
+
+    class Meta:
+        db_table = "heartbeats"
+
+    def __str__(self) -> str:
+        return self.part
+
+
+class FeedOrigin(models.Model):
+    """Which feed filled this database: made-up and real bars never share one. At most one row."""
+
+    id = models.SmallIntegerField(primary_key=True, default=1)
+    name = models.CharField(max_length=20, help_text="twin or massive")
+    since = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        db_table = "feed_origin"
+        constraints = [models.CheckConstraint(name="feed_origin_single", condition=models.Q(id=1))]
+
+    def __str__(self) -> str:
+        return self.name

@@ -1,0 +1,9 @@
+"""Django's entry to this app."""
+
+from django.apps import AppConfig
+
+
+class PatternsConfig(AppConfig):
+    """stored bars to what they say."""
+
+    name = "patterns"

@@ -1,0 +1,12 @@
+"""The product's own settings, with what a test run may not share with a running stack."""
+
+from tickstock.settings import *  # noqa: F403
+from tickstock.settings import REDIS_URL, TEMPLATES
+
+SECRET_KEY = "a key for tests only, long enough to satisfy every check that there is" * 2
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # Argon2 is slow on purpose
+WHITENOISE_AUTOREFRESH = True
+TEMPLATES[0]["OPTIONS"]["string_if_invalid"] = ""
+CHANNEL_LAYERS = {
+    "default": {"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer", "CONFIG": {"hosts": [REDIS_URL], "prefix": "tickstock-test"}}
+}

@@ -1,0 +1,8 @@
+"""HTTP and WebSocket, one process."""
+
+import os
+
+from django.core.asgi import get_asgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tickstock.settings")
+application = get_asgi_application()

@@ -1,0 +1,16 @@
+"""The Celery app and the whole beat table."""
+
+import os
+
+from celery import Celery
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tickstock.settings")  # noqa: TID251 - Celery's own entry, before settings
+
+app = Celery("tickstock")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.autodiscover_tasks()
+
+app.conf.beat_schedule = {
+    "scan-missed-bars": {"task": "patterns.tasks.scan_missed", "schedule": 20.0, "options": {"expires": 20}},
+    "worker-heartbeat": {"task": "marketdata.tasks.beat_heart", "schedule": 5.0, "options": {"expires": 5}},
+}

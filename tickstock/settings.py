@@ -1,0 +1,290 @@
+"""Every setting of the product, in the order of Django's documentation. Reads the environment through `env` only."""
+
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from csp.constants import NONE, SELF
+from django.core.exceptions import ImproperlyConfigured
+from psycopg.conninfo import conninfo_to_dict
+
+from tickstock import embedded, env
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+DATA_DIR = env.path("TICKSTOCK_DATA_DIR", BASE_DIR / ".data")
+COMMAND = sys.argv[1] if Path(sys.argv[0]).name == "manage.py" and len(sys.argv) > 1 else ""
+EMBEDDED = env.flag("TICKSTOCK_EMBEDDED", default=True)
+# These start the servers themselves, or need none
+SERVERLESS = COMMAND in {"up", "simulate_massive", "help", "version", "collectstatic", "makemessages"} or bool({"--help", "-h", "--version"} & set(sys.argv[1:]))
+
+# --- The feed ----------------------------------------------------------------------------------------------------------------------
+MASSIVE_API_KEY = env.text("MASSIVE_API_KEY")
+MASSIVE_WS_URL = env.text("MASSIVE_WS_URL", "wss://socket.massive.com/stocks")
+MASSIVE_REST_URL = env.text("MASSIVE_REST_URL", "https://api.massive.com")
+MASSIVE_EVENTS = env.words("MASSIVE_EVENTS", "AM,A")
+USE_SYNTHETIC_DATA = env.flag("USE_SYNTHETIC_DATA", default=not MASSIVE_API_KEY)
+# Made-up and real bars never share a database: the name of the feed is part of the database's name, and a row inside says it too
+FEED_NAME = "twin" if USE_SYNTHETIC_DATA else "massive"
+SYMBOL_UNIVERSE_KEY = env.text("SYMBOL_UNIVERSE_KEY", "stock_etf_test:combo_test")
+STREAM_CONNECTIONS = env.integer("STREAM_CONNECTIONS", 1, low=1, high=3)
+SYNTHETIC_TICKER_COUNT = env.integer("SYNTHETIC_TICKER_COUNT", 70, low=1, high=100_000)
+SYNTHETIC_UPDATE_INTERVAL = env.seconds("SYNTHETIC_UPDATE_INTERVAL", 1.0, low=0.01, high=60)
+DB_BATCH_SIZE = env.integer("DB_BATCH_SIZE", 100, low=1, high=100_000)
+DB_FLUSH_INTERVAL = env.seconds("DB_FLUSH_INTERVAL", 5.0, low=0.01, high=60)
+PORT = env.integer("PORT", 8000, low=1, high=65535)
+
+# --- Core --------------------------------------------------------------------------------------------------------------------------
+DEBUG = env.flag("DEBUG", default=False)
+ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
+CSRF_TRUSTED_ORIGINS = env.words("CORS_ALLOWED_ORIGINS")
+
+
+def _secret_key() -> str:
+    """Return the configured key, or (embedded only) one that is made once and kept in the data folder, mode 600."""
+    key = env.text("SECRET_KEY")
+    if key:
+        return key
+    if not EMBEDDED:
+        raise ImproperlyConfigured("SECRET_KEY is not set. Put 50 or more random characters into it.")
+    if SERVERLESS:
+        return embedded.throwaway_secret()
+    return embedded.kept_secret(DATA_DIR / "secret_key")
+
+
+def _server_url(name: str, variable: str) -> str:
+    """Return the URL of a server from the environment, else of the embedded one, which starts here when it does not run yet."""
+    url = env.text(variable)
+    if url or SERVERLESS:
+        return url
+    if not EMBEDDED:
+        raise ImproperlyConfigured(f"{variable} is not set and TICKSTOCK_EMBEDDED=0 forbids the embedded server. Set {variable}.")
+    try:
+        return embedded.ensure(name, DATA_DIR)
+    except embedded.EmbeddedError as error:
+        sys.exit(f"TickStock: {error}")  # a traceback would hide the one sentence that matters
+
+
+def _database(url: str) -> dict[str, Any]:
+    """Return Django's form of a libpq URL; `host` may be a folder with a Unix socket."""
+    if not url:
+        return {"ENGINE": "django.db.backends.dummy"}
+    try:
+        parts = conninfo_to_dict(url)
+    except Exception as error:  # noqa: BLE001 - psycopg raises ProgrammingError with the URL's fault; the cure is the same for all
+        raise ImproperlyConfigured(f"DATABASE_URL cannot be read: {error}") from None
+    known = {"dbname", "user", "password", "host", "port"}
+    return {
+        "ENGINE": "marketdata.timescale_backend",
+        "NAME": parts.get("dbname") or "",
+        "USER": parts.get("user") or "",
+        "PASSWORD": parts.get("password") or "",
+        "HOST": parts.get("host") or "",
+        "PORT": str(parts.get("port") or ""),
+        "CONN_MAX_AGE": 0,  # Django: persistent connections must be off under ASGI
+        "OPTIONS": {"connect_timeout": 5, "options": "-c timezone=UTC"} | {key: value for key, value in parts.items() if key not in known},
+        "TEST": {"NAME": f"test_{parts.get('dbname') or 'tickstock'}"},
+    }
+
+
+SECRET_KEY = _secret_key()
+_database_url = _server_url("postgres", "DATABASE_URL")
+if _database_url and not env.text("DATABASE_URL"):
+    _database_url = embedded.create_database(_database_url, f"tickstock_{FEED_NAME}")
+REDIS_URL = _server_url("redis", "REDIS_URL")
+if REDIS_URL and not env.text("REDIS_URL"):
+    REDIS_URL = f"{REDIS_URL}?db={0 if FEED_NAME == 'twin' else 1}"
+
+INSTALLED_APPS = [
+    "daphne",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "channels",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "csp",
+    "tickstock",
+    "accounts",
+    "marketdata",
+    "patterns",
+    "dashboards",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.auth.middleware.LoginRequiredMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "tickstock.urls"
+ASGI_APPLICATION = "tickstock.asgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+# --- Database ----------------------------------------------------------------------------------------------------------------------
+DATABASES = {"default": _database(_database_url)}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# --- Who may come in -----------------------------------------------------------------------------------------------------------------
+AUTH_USER_MODEL = "accounts.User"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.Argon2PasswordHasher"]
+LOGIN_URL = "/accounts/login/"
+LOGIN_REDIRECT_URL = "/"
+LOGOUT_REDIRECT_URL = "/accounts/login/"
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = "Lax"
+CSRF_COOKIE_SAMESITE = "Lax"
+X_FRAME_OPTIONS = "DENY"
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [SELF],
+        "script-src": [SELF],
+        "style-src": [SELF],
+        "img-src": [SELF, "data:"],
+        "font-src": [SELF],
+        "connect-src": [SELF],
+        "frame-ancestors": [NONE],
+        "base-uri": [SELF],
+        "form-action": [SELF],
+        "object-src": [NONE],
+    }
+}
+
+# --- Time, language ------------------------------------------------------------------------------------------------------------------
+LANGUAGE_CODE = "en-us"
+TIME_ZONE = "UTC"  # local time appears only at the reader's eye
+USE_TZ = True
+USE_I18N = False
+
+# --- Static files --------------------------------------------------------------------------------------------------------------------
+STATIC_URL = "/static/"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+STATIC_ROOT = BASE_DIR / "staticfiles"
+WHITENOISE_USE_FINDERS = True  # the one-command stack has no collectstatic step
+WHITENOISE_AUTOREFRESH = DEBUG
+
+# --- Channels, Redis -----------------------------------------------------------------------------------------------------------------
+CHANNEL_LAYERS = {
+    "default": {
+        "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+        "CONFIG": {"hosts": [REDIS_URL], "prefix": "tickstock"},
+    }
+}
+WEBSOCKET_MAX_CONNECTIONS = env.integer("WEBSOCKET_MAX_CONNECTIONS", 1000, low=1, high=1_000_000)
+
+# --- Celery: the queue may be a hint, the table is the truth ---------------------------------------------------------------------------
+
+
+def _broker_url() -> str:
+    """Return the broker: its own URL, or Redis in the form that kombu expects."""
+    chosen = env.text("CELERY_BROKER_URL")
+    if chosen or not REDIS_URL.startswith("unix://"):
+        return chosen or REDIS_URL
+    parts = urlsplit(REDIS_URL)
+    database = dict(pair.split("=", 1) for pair in parts.query.split("&") if "=" in pair).get("db", "0")
+    return f"redis+socket://{parts.path}?virtual_host={database}"
+
+
+CELERY_BROKER_URL = _broker_url()
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_REJECT_ON_WORKER_LOST = True
+CELERY_TASK_SOFT_TIME_LIMIT = 120
+CELERY_TASK_TIME_LIMIT = 150
+CELERY_TASK_PUBLISH_RETRY = False  # a hint that cannot be sent now is not worth waiting for: the sweep finds the bar
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 5
+CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = True
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    "visibility_timeout": 450,  # three times the longest task
+    "unacked_restore_interval": 5,
+    "unacked_restore_throttle": 1,
+    "socket_timeout": 10,
+    "socket_connect_timeout": 3,
+    "global_keyprefix": "celery:",
+}
+CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_TIMEZONE = "UTC"
+
+# --- REST ----------------------------------------------------------------------------------------------------------------------------
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["accounts.authentication.TokenAuthentication", "accounts.authentication.SessionAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["accounts.permissions.IsSignedIn", "accounts.permissions.HasScope"],
+    "DEFAULT_RENDERER_CLASSES": ["tickstock.http.ExactJSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_PAGINATION_CLASS": None,
+    "EXCEPTION_HANDLER": "tickstock.http.problem_details",
+    "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "TickStock",
+    "DESCRIPTION": "Real-time market state for US stocks: bars, detections, indicators. Times are ISO 8601 UTC; prices are exact.",
+    "VERSION": "1",
+    "OAS_VERSION": "3.1.0",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SERVE_PERMISSIONS": ["accounts.permissions.IsSignedIn"],
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+}
+
+# --- Logging ---------------------------------------------------------------------------------------------------------------------------
+LOGGING: dict[str, Any] = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["console"], "level": "INFO"},
+    "loggers": {
+        "django.server": {"level": "WARNING"},
+        "django.channels.server": {"level": "WARNING"},
+        "daphne": {"level": "WARNING"},
+        "celery": {"level": "WARNING"},
+        "celery.worker.strategy": {"level": "WARNING"},
+        "kombu": {"level": "WARNING"},
+        "urllib3": {"level": "WARNING"},
+    },
+}
+if env.flag("LOG_FILE_ENABLED", default=False):
+    LOGGING["handlers"]["file"] = {
+        "class": "logging.handlers.RotatingFileHandler",
+        "filename": str(DATA_DIR / "tickstock.log"),
+        "maxBytes": 20_000_000,
+        "backupCount": 5,
+        "formatter": "line",
+        "delay": True,
+    }
+    LOGGING["root"]["handlers"].append("file")

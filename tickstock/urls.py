@@ -1,0 +1,5 @@
+"""Where each app hangs."""
+
+from django.urls import path
+
+urlpatterns: list = []
