@@ -4,13 +4,16 @@ The schema of the market: symbols, universes, bars and what happened to them. Qu
 `ohlcv_1min` is written by `writer.py` alone; every other part reads.
 """
 
-from datetime import datetime
+from datetime import date, datetime
+from decimal import Decimal
 from typing import Any
 
 from django.core.validators import RegexValidator
 from django.db import models
 from django.db.models.lookups import Exact
 from timescale.db.models.fields import TimescaleDateTimeField
+
+from marketdata.bars.session import Hours, SessionTable
 
 
 class Numeric(models.DecimalField):  # type: ignore[type-arg] - the class cannot be subscripted at run time
@@ -33,6 +36,35 @@ class EpochModulo(models.Func):
     output_field = Numeric()
 
 
+class SymbolQuerySet(models.QuerySet["Symbol"]):
+    """Questions to the table of symbols."""
+
+    def in_universe(self, key: str) -> "SymbolQuerySet":
+        """Return the members of a universe key: a name, or several joined by `:` (their union)."""
+        return self.filter(pk__in=Membership.objects.filter(universe__in=key.split(":")).values("symbol"))
+
+    def with_last_bar(self) -> "SymbolQuerySet":
+        """Add `last_at`, `last_close` and `last_volume` of the newest stored minute; None where there is none."""
+        newest = Bar.objects.filter(symbol=models.OuterRef("pk")).order_by("-timestamp")
+        return self.annotate(
+            last_at=models.Subquery(newest.values("timestamp")[:1]),
+            last_close=models.Subquery(newest.values("close")[:1]),
+            last_volume=models.Subquery(newest.values("volume")[:1]),
+        )
+
+    def with_close_before(self, day: date) -> "SymbolQuerySet":
+        """Add `previous_close` and `previous_date`: the last daily bar before the exchange's `day`; None where there is none."""
+        earlier = DailyBar.objects.filter(symbol=models.OuterRef("pk"), date__lt=day).order_by("-date")
+        return self.annotate(
+            previous_close=models.Subquery(earlier.values("close")[:1]), previous_date=models.Subquery(earlier.values("date")[:1])
+        )
+
+    def named_like(self, text: str) -> "SymbolQuerySet":
+        """Return symbols whose ticker starts with `text`, or whose name contains it; BRK-B and BRK B mean BRK.B."""
+        ticker = text.replace("-", ".").replace(" ", ".")
+        return self.filter(models.Q(symbol__istartswith=ticker) | models.Q(name__icontains=text))
+
+
 class Symbol(models.Model):
     """One ticker; its text is its identity, case kept (`KIMpL` is not `KIMPL`)."""
 
@@ -45,12 +77,41 @@ class Symbol(models.Model):
     active = models.BooleanField(default=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
+    objects = SymbolQuerySet.as_manager()
+
     class Meta:
         db_table = "symbols"
         ordering = ["symbol"]
 
     def __str__(self) -> str:
         return self.symbol
+
+
+class UnknownUniverseError(ValueError):
+    """No universe has this name; the message lists those there are."""
+
+
+class UniverseQuerySet(models.QuerySet["Universe"]):
+    """Questions to the universes."""
+
+    def symbols_of(self, key: str) -> list[str]:
+        """
+        Return the symbols of a universe key, a name or several joined by `:` (their union), in the universes' order, each once.
+
+        UnknownUniverseError for an unknown name; never another universe in its place.
+        """
+        names = [name.strip() for name in key.split(":") if name.strip()]
+        known = set(self.values_list("key", flat=True))
+        unknown = [name for name in names if name not in known]
+        if unknown or not names:
+            raise UnknownUniverseError(
+                f"There is no universe “{':'.join(unknown) or key}”. Known are: {', '.join(sorted(known)) or 'none; run `migrate` first'}."
+            )
+        found: dict[str, None] = {}
+        for name in names:
+            members = Membership.objects.filter(universe_id=name).order_by("position", "symbol_id")
+            found.update(dict.fromkeys(members.values_list("symbol_id", flat=True)))
+        return list(found)
 
 
 class Universe(models.Model):
@@ -60,6 +121,8 @@ class Universe(models.Model):
     name = models.CharField(max_length=200)
     description = models.TextField(blank=True, default="")
     symbols = models.ManyToManyField(Symbol, through="Membership", related_name="universes")
+
+    objects = UniverseQuerySet.as_manager()
 
     class Meta:
         db_table = "universes"
@@ -143,6 +206,23 @@ class BarQuerySet(models.QuerySet["Bar"]):
     def after(self, moment: datetime) -> "BarQuerySet":
         """Return bars that start after `moment`."""
         return self.filter(timestamp__gt=moment)
+
+    def since(self, moment: datetime) -> "BarQuerySet":
+        """Return bars that start at `moment` or later."""
+        return self.filter(timestamp__gte=moment)
+
+    def in_universe(self, key: str) -> "BarQuerySet":
+        """Return bars of the members of a universe key: a name, or several joined by `:`."""
+        return self.filter(symbol__in=Membership.objects.filter(universe__in=key.split(":")).values("symbol"))
+
+    def every_five_minutes(self, symbols: list[str], start: datetime, end: datetime) -> "models.QuerySet[Bar, tuple[str, Decimal]]":
+        """Return (symbol, close) of each fifth minute in [start, end), oldest first: enough for a small line."""
+        chosen = self.filter(symbol__in=symbols, timestamp__gte=start, timestamp__lt=end, timestamp__minute__in=range(4, 60, 5))
+        return chosen.order_by("symbol", "timestamp").values_list("symbol", "close")
+
+    def newest_minute(self) -> datetime | None:
+        """Return the start of the newest stored minute of any symbol."""
+        return self.order_by("-timestamp").values_list("timestamp", flat=True).first()
 
 
 class Bar(models.Model):
@@ -238,6 +318,23 @@ class DailyBar(models.Model):
         return f"{self.symbol_id} {self.date}"
 
 
+class SessionQuerySet(models.QuerySet["Session"]):
+    """Questions to the exchange's calendar."""
+
+    def open_or_next(self, moment: datetime) -> "Session | None":
+        """Return the day whose hours, pre-market to post-market, contain `moment`, else the next one."""
+        return self.filter(post_close__gt=moment).order_by("pre_open").first()
+
+
+class SessionQuerySet(models.QuerySet["Session"]):
+    """Questions to the sessions."""
+
+    def table(self) -> SessionTable:
+        """Return them all as a value that answers without the database."""
+        rows = self.values_list("pre_open", "open", "close", "post_close")
+        return SessionTable([Hours(*(round(moment.timestamp() * 1000) for moment in row)) for row in rows.iterator()])
+
+
 class Session(models.Model):
     """One day of the exchange: pre-market, regular and post-market hours as moments in UTC. A day without a row has no session."""
 
@@ -248,6 +345,8 @@ class Session(models.Model):
     close = models.DateTimeField()
     post_close = models.DateTimeField()
     note = models.CharField(max_length=100, blank=True, default="")
+
+    objects = SessionQuerySet.as_manager()
 
     class Meta:
         db_table = "sessions"

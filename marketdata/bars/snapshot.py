@@ -1,5 +1,7 @@
 """A bar in memory, frozen. Pure: no clock, no I/O, no Django."""
 
+from datetime import date
+
 import msgspec
 
 MINUTE_MS = 60_000
@@ -35,3 +37,19 @@ class BarChange(msgspec.Struct, frozen=True, gc=False):
     revision: int
     is_final: bool
     inserted: bool
+
+
+class DailySnapshot(msgspec.Struct, frozen=True, gc=False):
+    """One session's bar of one symbol, unadjusted; `volume` counts 1/SHARE shares."""
+
+    symbol: str
+    date: date
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: int
+    vwap: float | None
+    trades: int | None
+    source: int
+    version: int

@@ -1,45 +1,53 @@
 """
 What the feed says, as typed values. Pure: no clock, no I/O, no Django.
 
-Field names are Massive's own (MASSIVE: WebSocket, stocks); unknown keys are ignored, optional ones may be missing.
-Prices are floats whose shortest decimal form is the feed's text. Sizes stay as sent; `sizes.py` of the builder side decides.
+Field names are Massive's own; unknown keys are ignored, optional ones may be missing. Prices are floats whose shortest decimal form is the feed's
+text. Bounds stand in the types, so that the decoder checks them while it reads.
 """
+
+from typing import Annotated
 
 import msgspec
 
+EARLIEST_MS = 631_152_000_000  # 1990-01-01
+LATEST_MS = 4_102_444_800_000  # 2100-01-01
+
+Price = Annotated[float, msgspec.Meta(gt=0, lt=10**7)]
+Size = Annotated[float, msgspec.Meta(ge=0, lt=10**15)]
+SizeText = Annotated[str, msgspec.Meta(max_length=32)]
+Ticker = Annotated[str, msgspec.Meta(min_length=1, max_length=20)]
+Milliseconds = Annotated[int, msgspec.Meta(ge=EARLIEST_MS, lt=LATEST_MS)]
+
 
 class Trade(msgspec.Struct, tag_field="ev", tag="T", frozen=True, gc=False):
-    """One print. `t` is the SIP's time in Unix ms, `q` the sequence number, unique per symbol and day."""
+    """One print. `t` is the SIP's time in Unix ms, `q` the sequence number, unique per symbol and day; `ds` is the size with its fraction."""
 
-    sym: str
-    p: float
-    t: int
+    sym: Ticker
+    p: Price
+    t: Milliseconds
     q: int
-    s: float = 0
-    ds: str | None = None
+    s: Size = 0
+    ds: SizeText | None = None
     c: tuple[int, ...] = ()
     x: int = 0
-    i: str = ""
-    z: float = 0
+    i: str | int = ""
     trfi: int | None = None
 
 
 class SecondAggregate(msgspec.Struct, tag_field="ev", tag="A", frozen=True, gc=False):
-    """One second of one symbol: [s, e) in Unix ms."""
+    """One second of one symbol: [s, e) in Unix ms. `dv` is the volume with its fraction, `av` the day's so far."""
 
-    sym: str
-    o: float
-    h: float
-    l: float  # noqa: E741 - Massive's name
-    c: float
-    s: int
-    e: int
-    v: float = 0
-    dv: str | None = None
-    av: float = 0
-    dav: str | None = None
+    sym: Ticker
+    o: Price
+    h: Price
+    l: Price  # noqa: E741 - Massive's name
+    c: Price
+    s: Milliseconds
+    e: Milliseconds
+    v: Size = 0
+    dv: SizeText | None = None
+    av: Size = 0
     vw: float | None = None
-    op: float | None = None
     z: float | None = None
     otc: bool = False
 
@@ -51,19 +59,18 @@ class MinuteAggregate(SecondAggregate, tag_field="ev", tag="AM", frozen=True, gc
 class Quote(msgspec.Struct, tag_field="ev", tag="Q", frozen=True, gc=False):
     """Best bid and offer; a side may be missing. Never stored."""
 
-    sym: str
-    t: int
+    sym: Ticker
+    t: Milliseconds
     bp: float | None = None
     bs: float | None = None
     ap: float | None = None
-    as_: float | None = msgspec.field(name="as", default=None)
-    q: int = 0
+    ask_size: float | None = msgspec.field(name="as", default=None)
 
 
 class LimitBand(msgspec.Struct, tag_field="ev", tag="LULD", frozen=True, gc=False):
     """Limit-up limit-down band; the ticker stands in `T`, and `t` comes in ms, µs or ns."""
 
-    ticker: str = msgspec.field(name="T")
+    ticker: Ticker = msgspec.field(name="T")
     t: int
     h: float | None = None
     l: float | None = None  # noqa: E741 - Massive's name
@@ -78,3 +85,4 @@ class StatusMessage(msgspec.Struct, tag_field="ev", tag="status", frozen=True, g
 
 
 Event = Trade | SecondAggregate | MinuteAggregate | Quote | LimitBand | StatusMessage
+KINDS = ("AM", "A", "T", "Q", "LULD")

@@ -1,0 +1,368 @@
+"""
+The sole writer of `ohlcv_1min` (and of `ohlcv_daily`): snapshots → rows, by an upsert that is safe to repeat.
+
+A writer holds the lock of its line (`stream I/N` live or replay, `past` for history) on a connection of its own, and a fencing number that every
+transaction checks: a deposed writer's next write is refused by the database, not by its own belief.
+"""
+
+import logging
+import os
+import socket
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import psycopg
+from django.db import connections
+from psycopg import sql
+from psycopg.types.json import Jsonb
+
+from marketdata.bars.sizes import decimal_text
+from marketdata.bars.snapshot import SHARE, BarChange, BarSnapshot, DailySnapshot
+from marketdata.feed.decode import Rejection
+from marketdata.models import Cause, Source
+
+log = logging.getLogger(__name__)
+
+LOCK_CLASS = 0x7469636B  # "tick": our half of PostgreSQL's two-number advisory locks
+REVISION_LOCK = 0  # held for the length of a transaction that replaces bars
+REJECTIONS_PER_FLUSH = 1_000
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class WriterBusyError(RuntimeError):
+    """Another process holds this line; the message says which."""
+
+
+class WriterDeposedError(RuntimeError):
+    """Another writer has taken the line over; nothing of this one's may be written any more."""
+
+
+_STAGE = """
+CREATE TEMPORARY TABLE IF NOT EXISTS staged_bars (
+    symbol text, opened_at_ms bigint, open numeric, high numeric, low numeric, close numeric, volume numeric, vwap numeric,
+    trades integer, source smallint, source_version bigint, complete boolean
+) ON COMMIT DELETE ROWS;
+CREATE TEMPORARY TABLE IF NOT EXISTS staged_days (
+    symbol text, date date, open numeric, high numeric, low numeric, close numeric, volume numeric, vwap numeric,
+    trades integer, source smallint, source_version bigint
+) ON COMMIT DELETE ROWS;
+"""
+
+_UPSERT = """
+WITH fresh AS (
+    SELECT symbol, timestamptz 'epoch' + opened_at_ms * interval '1 millisecond' AS timestamp,
+           open, high, low, close, volume, vwap, trades, source, source_version, complete
+    FROM staged_bars
+), before AS (
+    SELECT bar.* FROM ohlcv_1min bar JOIN fresh USING (symbol, timestamp)
+    WHERE bar.timestamp >= %(first)s AND bar.timestamp <= %(last)s
+), stored AS (
+    INSERT INTO ohlcv_1min AS bar (symbol, timestamp, open, high, low, close, volume, vwap, trades, source, source_version,
+                                   revision, complete, is_final, writer_epoch, updated_at)
+    SELECT symbol, timestamp, open, high, low, close, volume, vwap, trades, source, source_version,
+           0, complete, source >= %(settled)s, %(epoch)s, clock_timestamp()
+    FROM fresh ORDER BY symbol, timestamp
+    ON CONFLICT (symbol, timestamp) DO UPDATE SET
+        open = excluded.open, high = excluded.high, low = excluded.low, close = excluded.close, volume = excluded.volume,
+        vwap = coalesce(excluded.vwap, bar.vwap), trades = coalesce(excluded.trades, bar.trades),
+        source = excluded.source, source_version = excluded.source_version,
+        revision = bar.revision + CASE WHEN (bar.open, bar.high, bar.low, bar.close, bar.volume)
+            IS DISTINCT FROM (excluded.open, excluded.high, excluded.low, excluded.close, excluded.volume) THEN 1 ELSE 0 END,
+        complete = excluded.complete, is_final = bar.is_final OR excluded.is_final,
+        writer_epoch = excluded.writer_epoch, updated_at = excluded.updated_at
+    WHERE (excluded.source, excluded.source_version) >= (bar.source, bar.source_version)
+      AND (NOT bar.is_final OR excluded.source >= %(settled)s)
+      AND (bar.open, bar.high, bar.low, bar.close, bar.volume, bar.vwap, bar.trades, bar.source, bar.complete)
+          IS DISTINCT FROM (excluded.open, excluded.high, excluded.low, excluded.close, excluded.volume,
+                            coalesce(excluded.vwap, bar.vwap), coalesce(excluded.trades, bar.trades), excluded.source, excluded.complete)
+    RETURNING bar.symbol, bar.timestamp, bar.open, bar.high, bar.low, bar.close, bar.volume, bar.vwap, bar.trades, bar.source,
+              bar.source_version, bar.revision, bar.complete, bar.is_final, bar.updated_at
+), kept AS (
+    INSERT INTO bar_revisions (symbol, timestamp, revision, open, high, low, close, volume, vwap, trades, source, source_version,
+                               complete, stored_at, replaced_at, cause)
+    SELECT before.symbol, before.timestamp, before.revision, before.open, before.high, before.low, before.close, before.volume,
+           before.vwap, before.trades, before.source, before.source_version, before.complete, before.updated_at, stored.updated_at,
+           %(cause)s
+    FROM before JOIN stored USING (symbol, timestamp) WHERE stored.revision > before.revision
+)
+SELECT stored.symbol, (extract(epoch FROM stored.timestamp) * 1000)::bigint, stored.open::float8, stored.high::float8,
+       stored.low::float8, stored.close::float8, stored.volume, stored.vwap::float8, stored.trades, stored.source,
+       stored.source_version, stored.complete, stored.revision, stored.is_final, before.symbol IS NULL AS inserted
+FROM stored LEFT JOIN before USING (symbol, timestamp) ORDER BY 2, 1
+"""
+
+_UPSERT_DAYS = """
+INSERT INTO ohlcv_daily AS day (symbol, date, open, high, low, close, volume, vwap, trades, source, source_version, updated_at)
+SELECT symbol, date, open, high, low, close, volume, vwap, trades, source, source_version, clock_timestamp()
+FROM staged_days ORDER BY symbol, date
+ON CONFLICT (symbol, date) DO UPDATE SET
+    open = excluded.open, high = excluded.high, low = excluded.low, close = excluded.close, volume = excluded.volume,
+    vwap = coalesce(excluded.vwap, day.vwap), trades = coalesce(excluded.trades, day.trades),
+    source = excluded.source, source_version = excluded.source_version, updated_at = excluded.updated_at
+WHERE (excluded.source, excluded.source_version) >= (day.source, day.source_version)
+  AND (day.open, day.high, day.low, day.close, day.volume) IS DISTINCT FROM
+      (excluded.open, excluded.high, excluded.low, excluded.close, excluded.volume)
+"""
+
+
+def line_name(shard: int, shards: int) -> str:
+    """Return the name of a live line's lock."""
+    return f"stream {shard}/{shards}"
+
+
+PAST = "past"
+
+
+def _lock_number(name: str) -> int:
+    """Return a stable 31-bit number for a line's name."""
+    number = 2_166_136_261
+    for byte in name.encode():  # FNV-1a
+        number = ((number ^ byte) * 16_777_619) & 0xFFFFFFFF
+    return number & 0x7FFFFFFF or 1
+
+
+def this_process() -> str:
+    """Return who we are, for whoever finds the line taken."""
+    return f"process {os.getpid()} on {socket.gethostname()}"
+
+
+class Writer:
+    """
+    One line's way into the table. Not thread-safe: one thread owns it.
+
+    `acquire` first; after OperationalError call `reconnect` and write the same batch again, it is harmless.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.epoch = 0
+        self._connection: psycopg.Connection[Any] | None = None
+        self._known: set[str] = set()
+
+    # -- the lock -----------------------------------------------------------------------------------------------------------------
+
+    def acquire(self) -> None:
+        """Take the line's lock and a new fencing number. WriterBusyError names the present holder."""
+        self.close()
+        connection = self._connection = self._open()
+        with connection.transaction():
+            row = connection.execute("SELECT pg_try_advisory_lock(%s, %s)", (LOCK_CLASS, _lock_number(self.name))).fetchone()
+            if row is None or not row[0]:
+                holder = connection.execute("SELECT holder, acquired_at FROM writer_leases WHERE name = %s", (self.name,)).fetchone()
+                self.close()
+                who = f"{holder[0]} since {holder[1]:%Y-%m-%d %H:%M:%S} UTC" if holder else "another process"
+                raise WriterBusyError(
+                    f"The line “{self.name}” is already written by {who}. Stop it first, or wait until it ends; two writers never share a line."
+                )
+            row = connection.execute(
+                "INSERT INTO writer_leases AS lease (name, epoch, holder, acquired_at) VALUES (%s, 1, %s, clock_timestamp()) "
+                "ON CONFLICT (name) DO UPDATE SET epoch = lease.epoch + 1, holder = excluded.holder, acquired_at = excluded.acquired_at "
+                "RETURNING epoch",
+                (self.name, this_process()),
+            ).fetchone()
+        assert row is not None
+        self.epoch = row[0]
+        connection.execute(_STAGE)
+
+    def _open(self) -> psycopg.Connection[Any]:
+        """Open a direct connection: a session lock does not survive a transaction pooler."""
+        settings = connections["default"].get_connection_params()
+        return psycopg.connect(
+            **{key: value for key, value in settings.items() if key not in {"cursor_factory", "context", "prepare_threshold"}},
+            autocommit=True, application_name=f"tickstock {self.name}", keepalives_idle=10, keepalives_interval=5, keepalives_count=3,
+        )  # fmt: skip
+
+    def reconnect(self) -> None:
+        """
+        Open the line again after the database went away.
+
+        WriterDeposedError where another process has taken it meanwhile; psycopg.OperationalError while the database is still away.
+        """
+        mine = self.epoch
+        try:
+            self.acquire()
+        except WriterBusyError as error:
+            raise WriterDeposedError(str(error)) from None
+        if self.epoch != mine + 1:
+            raise WriterDeposedError(f"The line “{self.name}” was written by another process meanwhile; this one stops.")
+
+    def close(self) -> None:
+        """Give the line up."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    @property
+    def connection(self) -> psycopg.Connection[Any]:
+        """Return the open connection. OperationalError where there is none."""
+        if self._connection is None or self._connection.closed:
+            raise psycopg.OperationalError("the connection is closed")
+        return self._connection
+
+    def _check_fence(self, *, replaces_bars: bool) -> None:
+        row = self.connection.execute("SELECT epoch FROM writer_leases WHERE name = %s FOR SHARE", (self.name,)).fetchone()
+        if row is None or row[0] != self.epoch:
+            raise WriterDeposedError(f"The line “{self.name}” belongs to another process now; nothing of this batch was written.")
+        if replaces_bars:
+            # A live line and `past` may touch the same bar: one transaction at a time, so that no revision goes unrecorded
+            self.connection.execute("SELECT pg_advisory_xact_lock(%s, %s)", (LOCK_CLASS, REVISION_LOCK))
+
+    # -- bars ---------------------------------------------------------------------------------------------------------------------
+
+    def write(self, bars: Sequence[BarSnapshot], *, cause: Cause = Cause.LATE) -> tuple[list[BarChange], list[Rejection]]:
+        """
+        Store bars (at most one per key); return what changed, and what the database's checks refused.
+
+        A bar of lower rank or version than the stored one changes nothing. All or nothing per call, refused rows excepted.
+        """
+        if not bars:
+            return [], []
+        try:
+            return self._write(bars, cause), []
+        except (psycopg.errors.IntegrityError, psycopg.errors.DataError) as error:
+            if len(bars) == 1:
+                return [], [_refused_by_database(bars[0], error)]
+        half = len(bars) // 2  # one bad row must not take the others with it
+        changes, rejections = self.write(bars[:half], cause=cause)
+        more_changes, more_rejections = self.write(bars[half:], cause=cause)
+        return changes + more_changes, rejections + more_rejections
+
+    def _write(self, bars: Sequence[BarSnapshot], cause: Cause) -> list[BarChange]:
+        connection = self.connection
+        unknown = {bar.symbol for bar in bars} - self._known
+        with connection.transaction():
+            self._check_fence(replaces_bars=True)
+            self._add_symbols(unknown)
+            with connection.cursor() as cursor:
+                with cursor.copy("COPY staged_bars FROM STDIN") as copy:
+                    for bar in bars:
+                        copy.write_row(
+                            (
+                                bar.symbol, bar.opened_at_ms, repr(bar.open), repr(bar.high), repr(bar.low), repr(bar.close),
+                                decimal_text(bar.volume), None if bar.vwap is None else repr(bar.vwap), bar.trades, bar.source,
+                                bar.version, bar.complete,
+                            )
+                        )  # fmt: skip
+                cursor.execute(
+                    _UPSERT,
+                    {
+                        "first": _moment(min(bar.opened_at_ms for bar in bars)),
+                        "last": _moment(max(bar.opened_at_ms for bar in bars)),
+                        "settled": Source.SETTLED,
+                        "epoch": self.epoch,
+                        "cause": cause,
+                    },
+                )
+                rows = cursor.fetchall()
+        self._known |= unknown
+        return [_change(row) for row in rows]
+
+    def _add_symbols(self, symbols: Iterable[str]) -> None:
+        new = sorted(symbols)
+        if new:
+            self.connection.execute(
+                "INSERT INTO symbols (symbol, name, type, exchange, sector, industry, active, created_at) "
+                "SELECT symbol, '', '', '', '', '', true, clock_timestamp() FROM unnest(%s::text[]) AS symbol ON CONFLICT DO NOTHING",
+                (new,),
+            )
+
+    def write_days(self, days: Sequence[DailySnapshot]) -> int:
+        """Store daily bars (at most one per key); return how many rows changed. A refused row raises: a source of days is checked before."""
+        if not days:
+            return 0
+        connection = self.connection
+        unknown = {day.symbol for day in days} - self._known
+        with connection.transaction():
+            self._check_fence(replaces_bars=False)
+            self._add_symbols(unknown)
+            with connection.cursor() as cursor:
+                with cursor.copy("COPY staged_days FROM STDIN") as copy:
+                    for day in days:
+                        copy.write_row(
+                            (
+                                day.symbol, day.date, repr(day.open), repr(day.high), repr(day.low), repr(day.close),
+                                decimal_text(day.volume), None if day.vwap is None else repr(day.vwap), day.trades, day.source, day.version,
+                            )
+                        )  # fmt: skip
+                cursor.execute(_UPSERT_DAYS)
+                changed = cursor.rowcount
+        self._known |= unknown
+        return changed
+
+    def settle(self, first: datetime, last: datetime) -> int:
+        """Mark the complete bars of [first, last) final: their late window has passed. Return how many were not yet."""
+        with self.connection.transaction():
+            self._check_fence(replaces_bars=True)
+            done = self.connection.execute(
+                "UPDATE ohlcv_1min SET is_final = true WHERE timestamp >= %s AND timestamp < %s AND complete AND NOT is_final", (first, last)
+            )
+            return done.rowcount
+
+    # -- what is kept beside the bars ----------------------------------------------------------------------------------------------
+
+    def reject(self, rejections: Sequence[Rejection]) -> None:
+        """Keep refused events with their reason; beyond a bound per call, one row per reason counts the rest."""
+        if not rejections:
+            return
+        rows: list[Rejection] = list(rejections[:REJECTIONS_PER_FLUSH])
+        rest: dict[tuple[str, str], Rejection] = {}
+        for rejection in rejections[REJECTIONS_PER_FLUSH:]:
+            key = (rejection.reason, rejection.kind)
+            known = rest.get(key)
+            count = rejection.count + (known.count if known else 0)
+            rest[key] = msgspec.structs.replace(known or rejection, count=count)
+        rows += rest.values()
+        with self.connection.transaction(), self.connection.cursor() as cursor:
+            copy_columns = "COPY rejected_events (received_at, reason, detail, kind, symbol, count, raw) FROM STDIN"
+            now = datetime.now(UTC)
+            with cursor.copy(copy_columns) as copy:
+                for row in rows:
+                    copy.write_row((now, row.reason[:40], row.detail[:300], row.kind[:10], row.symbol[:40], row.count, row.raw[:2_000]))
+
+    def beat(self, state: str, detail: dict[str, Any], *, started_at: datetime) -> None:
+        """Leave a sign of life."""
+        self.connection.execute(
+            "INSERT INTO heartbeats (part, at, started_at, state, detail) VALUES (%s, clock_timestamp(), %s, %s, %s) "
+            "ON CONFLICT (part) DO UPDATE SET at = excluded.at, started_at = excluded.started_at, state = excluded.state, "
+            "detail = excluded.detail",
+            (self.name, started_at, state, Jsonb(detail)),
+        )
+
+    def claim_origin(self, feed: str) -> None:
+        """Mark the database as filled by `feed`. RuntimeError in one sentence where the other feed has filled it."""
+        self.connection.execute(
+            "INSERT INTO feed_origin (id, name, since) VALUES (1, %s, clock_timestamp()) ON CONFLICT DO NOTHING", (feed,)
+        )
+        row = self.connection.execute("SELECT name FROM feed_origin").fetchone()
+        if row is not None and row[0] != feed:
+            raise RuntimeError(
+                f"This database holds bars of the feed “{row[0]}”; made-up and real bars never share one: point DATABASE_URL at another "
+                f"database for “{feed}”."
+            )
+
+    def analyze(self) -> None:
+        """Renew the planner's statistics after a large import."""
+        for table in ("ohlcv_1min", "ohlcv_daily"):
+            self.connection.execute(sql.SQL("ANALYZE {}").format(sql.Identifier(table)))
+
+
+def _moment(milliseconds: int) -> datetime:
+    return EPOCH + timedelta(milliseconds=milliseconds)
+
+
+def _change(row: Sequence[Any]) -> BarChange:
+    (symbol, opened_at_ms, open_, high, low, close, volume, vwap, trades, source, version, complete, revision, is_final, inserted) = row
+    bar = BarSnapshot(symbol, opened_at_ms, open_, high, low, close, int(volume * SHARE), vwap, trades, source, version, complete)
+    return BarChange(bar, revision, is_final, inserted)
+
+
+def _refused_by_database(bar: BarSnapshot, error: psycopg.Error) -> Rejection:
+    return Rejection(
+        reason="refused_by_database",
+        detail=str(error).splitlines()[0][:300],
+        kind="bar",
+        symbol=bar.symbol,
+        raw=msgspec.json.encode(bar).decode(),
+    )
