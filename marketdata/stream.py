@@ -45,6 +45,7 @@ SHUTDOWN_SECONDS = 20.0
 SILENT_SECONDS = 15.0
 SILENT_SECONDS_QUIET_FEED = 150.0
 FILL_MINUTES = 120
+FILL_WAIT_SECONDS = 120.0  # an import may hold the line `past`
 LOOK_BACK_MS = 24 * 60 * MINUTE_MS
 
 
@@ -740,7 +741,7 @@ class LiveStream:
         writer = Writer(PAST)
         try:
             history = self._history()
-            writer.acquire()
+            writer.acquire_within(FILL_WAIT_SECONDS, stopped=self._stop.is_set)
             now = self._market_now()
             report = import_minutes(
                 history,

@@ -8,7 +8,8 @@ transaction checks: a deposed writer's next write is refused by the database, no
 import logging
 import os
 import socket
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -165,6 +166,17 @@ class Writer:
         assert row is not None
         self.epoch = row[0]
         connection.execute(_STAGE)
+
+    def acquire_within(self, seconds: float, *, stopped: Callable[[], bool] = lambda: False) -> None:
+        """Like `acquire`, but wait for the present holder to finish. WriterBusyError when the time is over."""
+        end = time.monotonic() + seconds
+        while True:
+            try:
+                return self.acquire()
+            except WriterBusyError:
+                if time.monotonic() > end or stopped():
+                    raise
+                time.sleep(0.5)
 
     def _open(self) -> psycopg.Connection[Any]:
         """Open a direct connection: a session lock does not survive a transaction pooler."""

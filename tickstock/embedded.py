@@ -9,6 +9,7 @@ whatever way a process ends.
 import contextlib
 import ctypes
 import fcntl
+import hashlib
 import importlib.util
 import json
 import os
@@ -73,10 +74,14 @@ def _package_folder(name: str) -> Path | None:
 
 
 def _short_folder(folder: Path, prefix: str) -> Path:
-    """Return `folder`, or a private temporary one where a socket path inside it would be too long."""
+    """Return `folder`, or a private temporary one, always the same, where a socket path inside it would be too long."""
     if len(str(folder)) + len("/.s.PGSQL.5432") <= SOCKET_PATH_LIMIT:
         return folder
-    return Path(tempfile.mkdtemp(prefix=prefix))
+    short = Path(tempfile.gettempdir()) / f"{prefix}{os.getuid()}-{hashlib.sha256(str(folder).encode()).hexdigest()[:12]}"
+    short.mkdir(mode=0o700, exist_ok=True)
+    if short.stat().st_uid != os.getuid() or short.is_symlink():
+        raise EmbeddedError(f"{short} belongs to someone else; set TMPDIR or a shorter TICKSTOCK_DATA_DIR.")
+    return short
 
 
 class Server(Protocol):
@@ -414,12 +419,23 @@ def _watch(server: Server, name: str, root: Path) -> IO[str] | None:
         time.sleep(0.2)
 
 
+def _others_use(root: Path) -> bool:
+    """Return whether another process, a second terminal say, uses a server: then it goes on."""
+    for name in SERVERS:
+        try:
+            _locked(root / f"{name}.use", fcntl.LOCK_EX | fcntl.LOCK_NB).close()
+        except OSError:
+            if (root / f"{name}.json").exists():
+                return True
+    return False
+
+
 def wait_until_stopped(root: Path, seconds: float = 30.0) -> None:
     """Give up this process's use of the servers and wait until their holders are gone."""
     for file in _held.values():
         file.close()
     _held.clear()
-    end = time.monotonic() + seconds
+    end = time.monotonic() + (1.0 if _others_use(root) else seconds)
     while any(holder_runs(name, root) for name in SERVERS) and time.monotonic() < end:
         time.sleep(0.05)
 
@@ -440,7 +456,7 @@ def throwaway_secret() -> str:
 
 
 def kept_secret(path: Path) -> str:
-    """Return the random text kept in `path` (mode 600), made at the first call. EmbeddedError where it cannot be written."""
+    """Return the random text kept in `path` (mode 600), made at the first call. Exits with one sentence where it cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_name(f"{path.name}.{os.getpid()}")

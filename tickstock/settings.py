@@ -33,6 +33,9 @@ SYNTHETIC_UPDATE_INTERVAL = env.seconds("SYNTHETIC_UPDATE_INTERVAL", 1.0, low=0.
 DB_BATCH_SIZE = env.integer("DB_BATCH_SIZE", 100, low=1, high=100_000)
 DB_FLUSH_INTERVAL = env.seconds("DB_FLUSH_INTERVAL", 5.0, low=0.01, high=60)
 PORT = env.integer("PORT", 8000, low=1, high=65535)
+READY_PARTS = env.words("READY_PARTS", "database,redis,feed,worker")  # what /ready asks for: the parts that this stack runs
+if unknown_parts := set(READY_PARTS) - {"database", "redis", "feed", "worker"}:
+    raise ImproperlyConfigured(f"READY_PARTS names {', '.join(sorted(unknown_parts))}; it knows database, redis, feed and worker.")
 
 # --- Core --------------------------------------------------------------------------------------------------------------------------
 DEBUG = env.flag("DEBUG", default=False)
@@ -150,6 +153,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # --- Who may come in -----------------------------------------------------------------------------------------------------------------
 AUTH_USER_MODEL = "accounts.User"
+FIRST_ADMIN_PASSWORD = env.text("TICKSTOCK_ADMIN_PASSWORD")  # read once, when there is no admin yet
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
@@ -244,10 +248,12 @@ REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["accounts.authentication.TokenAuthentication", "accounts.authentication.SessionAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["accounts.permissions.IsSignedIn", "accounts.permissions.HasScope"],
     "DEFAULT_RENDERER_CLASSES": ["tickstock.http.ExactJSONRenderer"],
-    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_PARSER_CLASSES": ["tickstock.http.BoundedJSONParser"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "DEFAULT_PAGINATION_CLASS": None,
     "EXCEPTION_HANDLER": "tickstock.http.problem_details",
+    "DATETIME_FORMAT": None,  # the renderer writes moments and decimals, both exact
+    "COERCE_DECIMAL_TO_STRING": False,
     "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
 }
 SPECTACULAR_SETTINGS = {
@@ -257,6 +263,7 @@ SPECTACULAR_SETTINGS = {
     "OAS_VERSION": "3.1.0",
     "SERVE_INCLUDE_SCHEMA": False,
     "SERVE_PERMISSIONS": ["accounts.permissions.IsSignedIn"],
+    "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "tickstock.http.describe_problems"],
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
 }

@@ -1,0 +1,150 @@
+"""The market's tables in the admin. Bars have no page of their own (their key has two columns): each symbol shows its newest."""
+
+from typing import Any
+
+from django.contrib import admin
+from django.http import HttpRequest
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+
+from marketdata.models import Bar, BarRevision, FeedOrigin, Heartbeat, Membership, RejectedEvent, Session, Symbol, Universe, WriterLease
+
+BARS_SHOWN = 20
+COLUMNS = ("start (UTC)", "open", "high", "low", "close", "volume", "trades", "source", "revision", "final")
+
+
+class KeyStays(admin.ModelAdmin):  # type: ignore[type-arg]  # the class cannot be subscripted at run time
+    """A table whose primary key is text or a day: editing it would make a second row, so it can be written only once."""
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        """Return the fields that cannot be edited, the key of an existing row among them."""
+        fields = list(super().get_readonly_fields(request, obj))
+        return fields if obj is None else [self.opts.pk.name, *fields]
+
+
+class Looking(admin.ModelAdmin):  # type: ignore[type-arg]  # the class cannot be subscripted at run time
+    """A table that only the running parts write."""
+
+    show_full_result_count = False
+
+    def has_add_permission(self, request: HttpRequest) -> bool:  # noqa: ARG002 - Django's signature
+        """Return False."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002 - Django's signature
+        """Return False."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002 - Django's signature
+        """Return False."""
+        return False
+
+
+@admin.register(Symbol)
+class SymbolAdmin(KeyStays):
+    """A symbol with its newest bars. It is never deleted, its bars hang on it: make it inactive."""
+
+    list_display = ["symbol", "name", "type", "exchange", "sector", "active"]
+    list_filter = ["active", "type", "exchange", "sector", "universes"]
+    search_fields = ["symbol__istartswith", "name"]
+    readonly_fields = ["latest_bars"]
+    list_per_page = 200
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002 - Django's signature
+        """Return False."""
+        return False
+
+    @admin.display(description="newest bars")
+    def latest_bars(self, symbol: Symbol) -> SafeString | str:
+        """Return the newest stored minutes as a table, read-only like everything about bars."""
+        bars = Bar.objects.of(symbol.pk).newest_first()[:BARS_SHOWN] if symbol.pk else []
+        rows = [_cells(bar) for bar in bars]
+        if not rows:
+            return "none yet"
+        head = format_html_join("", "<th scope='col'>{}</th>", ((column,) for column in COLUMNS))
+        body = format_html_join("", "<tr>{}</tr>", ((format_html_join("", "<td>{}</td>", ((cell,) for cell in row)),) for row in rows))
+        return format_html("<table><thead><tr>{}</tr></thead><tbody>{}</tbody></table>", head, body)
+
+
+def _cells(bar: Bar) -> tuple[str, ...]:
+    prices = (f"{price:f}" for price in (bar.open, bar.high, bar.low, bar.close, bar.volume))
+    trades = "" if bar.trades is None else str(bar.trades)
+    return (
+        f"{bar.timestamp:%Y-%m-%d %H:%M}",
+        *prices,
+        trades,
+        bar.get_source_display(),
+        str(bar.revision),
+        "yes" if bar.is_final else "no",
+    )
+
+
+class MembershipInline(admin.TabularInline):  # type: ignore[type-arg]  # the class cannot be subscripted at run time
+    """The symbols of a universe, in its order."""
+
+    model = Membership
+    fields = ["position", "symbol", "weight"]
+    ordering = ["position", "symbol"]
+    autocomplete_fields = ["symbol"]
+    extra = 3
+
+
+@admin.register(Universe)
+class UniverseAdmin(KeyStays):
+    """A universe and its symbols."""
+
+    list_display = ["key", "name", "description"]
+    search_fields = ["key", "name"]
+    inlines = [MembershipInline]
+
+
+@admin.register(Session)
+class SessionAdmin(KeyStays):
+    """The exchange's days: closures that no calendar foresaw are edited here."""
+
+    list_display = ["date", "calendar", "pre_open", "open", "close", "post_close", "note"]
+    list_filter = ["calendar"]
+    search_fields = ["note"]
+    date_hierarchy = "date"
+    ordering = ["-date"]
+
+
+@admin.register(RejectedEvent)
+class RejectedEventAdmin(Looking):
+    """What the feed sent and we refused."""
+
+    list_display = ["received_at", "reason", "kind", "symbol", "count", "detail"]
+    list_filter = ["reason", "kind"]
+    search_fields = ["symbol", "detail"]
+    date_hierarchy = "received_at"
+
+
+@admin.register(BarRevision)
+class BarRevisionAdmin(Looking):
+    """Bars as they stood before they were replaced."""
+
+    list_display = ["symbol_id", "timestamp", "revision", "open", "high", "low", "close", "volume", "source", "cause", "replaced_at"]
+    list_filter = ["cause", "source"]
+    search_fields = ["=symbol__symbol"]
+    ordering = ["-replaced_at"]
+
+
+@admin.register(Heartbeat)
+class HeartbeatAdmin(Looking):
+    """Signs of life of the running parts."""
+
+    list_display = ["part", "state", "at", "started_at"]
+
+
+@admin.register(WriterLease)
+class WriterLeaseAdmin(Looking):
+    """Who writes bars."""
+
+    list_display = ["name", "holder", "epoch", "acquired_at"]
+
+
+@admin.register(FeedOrigin)
+class FeedOriginAdmin(Looking):
+    """Which feed filled this database."""
+
+    list_display = ["name", "since"]

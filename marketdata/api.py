@@ -1,0 +1,240 @@
+"""REST of symbols and bars: reads only. One query an answer, a second only to tell an unknown symbol from one without bars."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from django.contrib.postgres.aggregates import ArrayAgg
+from django.db.models import Count, Q, QuerySet
+from django.http import Http404
+from django.utils.decorators import method_decorator
+from django.views.decorators.cache import cache_control
+from django.views.decorators.http import conditional_page
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.exceptions import ValidationError
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from marketdata.models import Bar, DailyBar, Symbol, Universe
+from marketdata.serializers import (
+    BarsAnswer,
+    BarsQuery,
+    Parameters,
+    SymbolAnswer,
+    SymbolField,
+    SymbolRow,
+    SymbolsAnswer,
+    SymbolsQuery,
+    TicksAnswer,
+    TicksQuery,
+    UniverseAnswer,
+    UniverseRow,
+    UniversesAnswer,
+    UniversesQuery,
+    day_from,
+    day_row,
+    minute_row,
+)
+
+ROOT = datetime(1970, 1, 1, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
+SYMBOL_IN_PATH = OpenApiParameter("symbol", str, OpenApiParameter.PATH, description="the ticker, case kept")
+
+# The answer's own bytes make the ETag: nothing that changes the answer can be forgotten in it
+revalidated = method_decorator([cache_control(private=True, no_cache=True), conditional_page], name="dispatch")
+
+
+@revalidated
+class RecentTicks(APIView):
+    """The newest stored minutes of one symbol."""
+
+    required_scope = "read:bars"
+
+    @extend_schema(parameters=[TicksQuery], responses=TicksAnswer, operation_id="ticks_recent")
+    def get(self, request: Request) -> Response:
+        """Return the newest minutes of a symbol, oldest first; with `since` those that start after it. Forming minutes never show."""
+        asked = _checked(TicksQuery, request)
+        bars = Bar.objects.of(asked["symbol"]).newest_first()
+        if since := asked.get("since"):
+            bars = bars.after(since)
+        newest = list(bars[: asked["limit"]])
+        if not newest:
+            _ensure_known(asked["symbol"])
+        return Response(TicksAnswer({"symbol": asked["symbol"], "count": len(newest), "ticks": newest[::-1]}).data)
+
+
+@revalidated
+class Bars(APIView):
+    """The stored bars of one symbol, page by page."""
+
+    required_scope = "read:bars"
+
+    @extend_schema(parameters=[SYMBOL_IN_PATH, BarsQuery], responses=BarsAnswer, operation_id="bars_list")
+    def get(self, request: Request, symbol: str) -> Response:
+        """
+        Return bars that start in [from, to), oldest first.
+
+        With `from` the pages go forward in time. Without it the first page holds the newest bars, and the next one those before.
+        Prices are as traded, not adjusted for splits. A day's bar starts at midnight in New York.
+        """
+        _ensure_form(symbol)
+        asked = _checked(BarsQuery, request)
+        forward, start, end = _span(asked)
+        rows = FETCH[asked["interval"]](symbol, start, end, forward, asked["limit"] + 1)
+        if not rows:
+            _ensure_known(symbol)
+        more = len(rows) > asked["limit"]
+        page = rows[: asked["limit"]] if forward else rows[: asked["limit"]][::-1]
+        cursor = (f"after:{_unix(page[-1]['t'])}" if forward else f"before:{_unix(page[0]['t'])}") if more else None
+        answer = {"symbol": symbol, "interval": asked["interval"], "next": cursor, "bars": page}
+        return Response(answer, headers=_link(request, cursor))
+
+
+def _span(asked: dict[str, Any]) -> tuple[bool, datetime | None, datetime | None]:
+    """Return whether pages go forward in time, and [start, end) with the cursor applied; None is open."""
+    start, end = asked.get("from"), asked.get("to")
+    direction, _, seconds = asked.get("cursor", "").partition(":")
+    if not direction:
+        return start is not None, start, end
+    turn = ROOT + int(seconds) * SECOND
+    if direction == "after":  # bars start on whole seconds, so the next one starts a second later at the earliest
+        return True, max(turn + SECOND, start or ROOT), end
+    return False, start, min(turn, end or turn)
+
+
+def _minutes(symbol: str, start: datetime | None, end: datetime | None, forward: bool, limit: int) -> list[dict[str, Any]]:
+    bars = Bar.objects.filter(symbol=symbol, **_bounds("timestamp", start, end))
+    return [minute_row(bar) for bar in bars.order_by("timestamp" if forward else "-timestamp")[:limit]]
+
+
+def _days(symbol: str, start: datetime | None, end: datetime | None, forward: bool, limit: int) -> list[dict[str, Any]]:
+    bars = DailyBar.objects.filter(symbol=symbol, **_bounds("date", start and day_from(start), end and day_from(end)))
+    return [day_row(bar) for bar in bars.order_by("date" if forward else "-date")[:limit]]
+
+
+def _bounds(field: str, start: Any, end: Any) -> dict[str, Any]:
+    return {name: value for name, value in ((f"{field}__gte", start), (f"{field}__lt", end)) if value is not None}
+
+
+Fetch = Callable[[str, datetime | None, datetime | None, bool, int], list[dict[str, Any]]]
+FETCH: dict[str, Fetch] = {"1m": _minutes, "1d": _days}
+
+
+class Symbols(APIView):
+    """All symbols, filtered, page by page."""
+
+    required_scope = "read:bars"
+
+    @extend_schema(parameters=[SymbolsQuery], responses=SymbolsAnswer, operation_id="symbols_list")
+    def get(self, request: Request) -> Response:
+        """Return symbols in alphabetical order. Filters are joined by and."""
+        asked = _checked(SymbolsQuery, request)
+        exact = {name: asked[name] for name in ("sector", "type", "exchange", "active") if name in asked}
+        symbols = Symbol.objects.filter(**exact)
+        if "q" in asked:
+            symbols = symbols.named_like(asked["q"])
+        if "universe" in asked:
+            _ensure_universes(asked["universe"])
+            symbols = symbols.in_universe(asked["universe"])
+        page, cursor = _page(symbols, "symbol", asked)
+        return Response({"next": cursor, "symbols": SymbolRow(page, many=True).data}, headers=_link(request, cursor))
+
+
+class OneSymbol(APIView):
+    """One symbol."""
+
+    required_scope = "read:bars"
+
+    @extend_schema(parameters=[SYMBOL_IN_PATH], responses=SymbolAnswer, operation_id="symbols_get")
+    def get(self, request: Request, symbol: str) -> Response:  # noqa: ARG002 - Django's signature
+        """Return a symbol and the keys of the universes it stands in."""
+        _ensure_form(symbol)
+        keys = ArrayAgg("memberships__universe", filter=Q(memberships__isnull=False), order_by="memberships__universe", default=[])
+        found = Symbol.objects.filter(pk=symbol).annotate(keys=keys).first()
+        if found is None:
+            raise _unknown(symbol)
+        return Response(SymbolAnswer(found).data)
+
+
+class Universes(APIView):
+    """All universes."""
+
+    required_scope = "read:bars"
+
+    @extend_schema(parameters=[UniversesQuery], responses=UniversesAnswer, operation_id="universes_list")
+    def get(self, request: Request) -> Response:
+        """Return universes in the order of their keys."""
+        asked = _checked(UniversesQuery, request)
+        universes = Universe.objects.annotate(count=Count("memberships"))
+        if "q" in asked:
+            universes = universes.filter(Q(key__icontains=asked["q"]) | Q(name__icontains=asked["q"]))
+        page, cursor = _page(universes, "key", asked)
+        return Response({"next": cursor, "universes": UniverseRow(page, many=True).data}, headers=_link(request, cursor))
+
+
+class OneUniverse(APIView):
+    """One universe with its symbols."""
+
+    required_scope = "read:bars"
+
+    @extend_schema(responses=UniverseAnswer, operation_id="universes_get")
+    def get(self, request: Request, key: str) -> Response:  # noqa: ARG002 - Django's signature
+        """Return a universe with its symbols in its own order."""
+        order = ["memberships__position", "memberships__symbol"]
+        members = ArrayAgg("memberships__symbol", filter=Q(memberships__isnull=False), order_by=order, default=[])
+        found = Universe.objects.filter(pk=key).annotate(count=Count("memberships"), members=members).first()
+        if found is None:
+            raise Http404(f"No universe {key!r} is known. The list: /api/universes/")
+        return Response(UniverseAnswer(found).data)
+
+
+def _checked(query: type[Parameters], request: Request) -> dict[str, Any]:
+    """Return the request's parameters, checked. ValidationError names each bad one."""
+    parameters = query(data=request.query_params.dict())
+    parameters.is_valid(raise_exception=True)
+    return dict(parameters.validated_data)
+
+
+def _page(rows: QuerySet[Any], key: str, asked: dict[str, Any]) -> tuple[list[Any], str | None]:
+    """Return one page in the order of its key, and the cursor of the next; None after the last."""
+    if "cursor" in asked:
+        rows = rows.filter(**{f"{key}__gt": asked["cursor"]})
+    found = list(rows.order_by(key)[: asked["limit"] + 1])
+    page = found[: asked["limit"]]
+    return page, getattr(page[-1], key) if len(found) > len(page) else None
+
+
+def _link(request: Request, cursor: str | None) -> dict[str, str]:
+    """Return the next page's address as RFC 8288 wants it, for clients that follow links."""
+    if cursor is None:
+        return {}
+    query = request.query_params.copy()
+    query["cursor"] = cursor
+    return {"Link": f'<{request.path}?{query.urlencode()}>; rel="next"'}
+
+
+def _ensure_form(symbol: str) -> None:
+    try:
+        SymbolField().run_validation(symbol)
+    except ValidationError as error:
+        raise ValidationError({"symbol": error.detail}) from None
+
+
+def _ensure_known(symbol: str) -> None:
+    if not Symbol.objects.filter(pk=symbol).exists():
+        raise _unknown(symbol)
+
+
+def _ensure_universes(key: str) -> None:
+    known = set(Universe.objects.values_list("key", flat=True))
+    if unknown := [part for part in key.split(":") if part not in known]:
+        raise ValidationError({"universe": f"No universe {unknown[0]!r} is known. Known: {', '.join(sorted(known)) or 'none'}."})
+
+
+def _unknown(symbol: str) -> Http404:
+    return Http404(f"No symbol {symbol!r} is known.")
+
+
+def _unix(moment: datetime) -> int:
+    return int(moment.timestamp())

@@ -1,0 +1,277 @@
+"""What the REST of bars takes and gives: checked parameters in, JSON out."""
+
+import re
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from django.utils import timezone
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from marketdata.models import Bar, DailyBar, Symbol, Universe
+
+SYMBOL_FORM = r"^[A-Za-z0-9.\-/]{1,20}\Z"
+NEW_YORK = ZoneInfo("America/New_York")
+MINUTE = timedelta(minutes=1)
+EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
+LATEST = datetime(3000, 1, 1, tzinfo=UTC)
+MILLISECONDS_FROM = 10**11  # as seconds that would be the year 5138, as milliseconds it is 1973
+_NUMBER = re.compile(r"\d{1,16}(\.\d{1,9})?", re.ASCII)
+_PLUS_LOST = re.compile(r"(T.*) (\d{2}:?\d{2})", re.ASCII)
+
+
+# ---- Parameters ---------------------------------------------------------------------------------------------------------------------
+
+
+@extend_schema_field({"oneOf": [{"type": "string", "format": "date-time"}, {"type": "number"}], "example": "2026-11-20T14:30:00Z"})
+class MomentField(serializers.Field[datetime, str, str, Any]):
+    """A moment as ISO 8601 (UTC where no offset stands) or as Unix seconds or milliseconds."""
+
+    default_error_messages = {
+        "invalid": "Not a moment. Write ISO 8601 (2026-11-20T14:30:00Z), Unix seconds or Unix milliseconds.",
+        "range": "This moment lies outside the years 1900 to 2999.",
+    }
+
+    def to_internal_value(self, data: Any) -> datetime:
+        """Return the aware moment. ValidationError on anything else."""
+        text = str(data).strip()[:64]
+        try:
+            at = _from_number(text) if _NUMBER.fullmatch(text) else _from_iso(text)
+        except OverflowError:
+            self.fail("range")
+        except ValueError:
+            self.fail("invalid")
+        if not EARLIEST <= at < LATEST:
+            self.fail("range")
+        return at
+
+    def to_representation(self, value: datetime) -> str:
+        """Return it as ISO 8601."""
+        return value.isoformat()
+
+
+def _from_number(text: str) -> datetime:
+    number = Decimal(text)
+    seconds = number / 1000 if number >= MILLISECONDS_FROM else number
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=int(seconds * 1_000_000))
+
+
+def _from_iso(text: str) -> datetime:
+    if lost := _PLUS_LOST.fullmatch(text):  # a plus that nobody encoded arrives as a space
+        text = f"{lost[1]}+{lost[2]}"
+    at = datetime.fromisoformat(text)
+    return (at if at.tzinfo else at.replace(tzinfo=UTC)).astimezone(UTC)
+
+
+class SymbolField(serializers.RegexField):
+    """A ticker; case matters (`KIMpL` is not `KIMPL`)."""
+
+    default_error_messages = {"invalid": "Not a symbol: 1 to 20 letters, digits, dots, hyphens or slashes."}
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(SYMBOL_FORM, **kwargs)
+
+
+class Parameters(serializers.Serializer[Any]):
+    """The query of one request. An empty parameter counts as absent, of a repeated one the last counts."""
+
+    later: tuple[str, ...] = ()
+
+    def to_internal_value(self, data: Any) -> dict[str, Any]:
+        """Return checked values. ValidationError names each bad field."""
+        given = {key: value for key, value in data.items() if value != ""}
+        unavailable = {key: ["Not available yet. Leave it out."] for key in self.later if key in given}
+        if unavailable:
+            raise serializers.ValidationError(unavailable)
+        return dict(super().to_internal_value(given))
+
+
+class TicksQuery(Parameters):
+    """GET /api/ticks/recent."""
+
+    symbol = SymbolField(help_text="the ticker, case kept")
+    since = MomentField(required=False, help_text="only bars that start after it: ISO 8601, Unix seconds or milliseconds")
+    limit = serializers.IntegerField(min_value=1, max_value=1000, default=100, help_text="the newest ones where more fit")
+
+
+class BarsQuery(Parameters):
+    """GET /api/bars/{symbol}/."""
+
+    later = ("as_of", "adjusted")
+
+    interval = serializers.ChoiceField(choices=["1m", "1d"], default="1m", help_text="length of a bar")
+    to = MomentField(required=False, help_text="bars that start before it; without `from` the newest of them")
+    limit = serializers.IntegerField(min_value=1, max_value=5000, default=500)
+    cursor = serializers.RegexField(
+        r"^(after|before):\d{1,11}\Z", required=False, help_text="`next` of the answer before", error_messages={"invalid": "Not a cursor."}
+    )
+
+    def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
+        """Add `from`, which Python keeps for itself."""
+        at = MomentField(required=False, help_text="bars that start at it or later, oldest first")
+        return {"from": at, **super().get_fields()}
+
+
+class SymbolsQuery(Parameters):
+    """GET /api/symbols/."""
+
+    q = serializers.CharField(max_length=60, required=False, help_text="beginning of the ticker, or part of the name")
+    sector = serializers.CharField(max_length=60, required=False)
+    type = serializers.CharField(max_length=20, required=False, help_text="Massive's ticker type: CS, ETF, ADRC …")
+    exchange = serializers.CharField(max_length=20, required=False, help_text="ISO 10383: XNAS, XNYS, ARCX …")
+    universe = serializers.RegexField(
+        r"^[\w\-:]{1,200}\Z",
+        required=False,
+        help_text="a universe, or several joined by a colon",
+        error_messages={"invalid": "Not a universe key."},
+    )
+    active = serializers.BooleanField(required=False, help_text="whether it is still traded")
+    limit = serializers.IntegerField(min_value=1, max_value=1000, default=100)
+    cursor = SymbolField(required=False, help_text="`next` of the answer before", error_messages={"invalid": "Not a cursor."})
+
+
+class UniversesQuery(Parameters):
+    """GET /api/universes/."""
+
+    q = serializers.CharField(max_length=60, required=False, help_text="part of the key or the name")
+    limit = serializers.IntegerField(min_value=1, max_value=1000, default=100)
+    cursor = serializers.SlugField(
+        max_length=60, required=False, help_text="`next` of the answer before", error_messages={"invalid": "Not a cursor."}
+    )
+
+
+# ---- Answers ------------------------------------------------------------------------------------------------------------------------
+
+
+@extend_schema_field(OpenApiTypes.NUMBER)
+class ExactNumber(serializers.Field[Decimal, Any, Decimal, Any]):
+    """A stored decimal, handed on untouched: the renderer writes its digits."""
+
+    def to_representation(self, value: Decimal) -> Decimal:
+        """Return it as it is."""
+        return value
+
+
+class TickRow(serializers.Serializer[Bar]):
+    """One stored minute, in the names of `ohlcv_1min`."""
+
+    timestamp = serializers.DateTimeField(help_text="start of the minute")
+    open = ExactNumber()
+    high = ExactNumber()
+    low = ExactNumber()
+    close = ExactNumber()
+    volume = ExactNumber()
+
+
+class TicksAnswer(serializers.Serializer[Any]):
+    """The newest minutes of a symbol, oldest first."""
+
+    symbol = serializers.CharField()
+    count = serializers.IntegerField()
+    ticks = TickRow(many=True)
+
+
+class BarRow(serializers.Serializer[Any]):
+    """One bar: it covers [t, end)."""
+
+    t = serializers.DateTimeField(help_text="start")
+    end = serializers.DateTimeField(help_text="end, which belongs to the next bar")
+    o = ExactNumber(help_text="open")
+    h = ExactNumber(help_text="high")
+    l = ExactNumber(help_text="low")  # noqa: E741 - the name on the wire
+    c = ExactNumber(help_text="close")
+    v = ExactNumber(help_text="volume in shares, which may be fractions")
+    vw = ExactNumber(allow_null=True, help_text="volume-weighted average price, where known")
+    n = serializers.IntegerField(allow_null=True, help_text="number of trades, where known")
+    final = serializers.BooleanField(help_text="nothing but a repair may change it any more")
+
+
+class BarsAnswer(serializers.Serializer[Any]):
+    """A page of bars, oldest first."""
+
+    symbol = serializers.CharField()
+    interval = serializers.CharField()
+    next = serializers.CharField(allow_null=True, help_text="send it as `cursor`; null where this is the last page")
+    bars = BarRow(many=True)
+
+
+def minute_row(bar: Bar) -> dict[str, Any]:
+    """Return a stored minute as one row of the answer."""
+    return _row(bar, bar.timestamp, bar.timestamp + MINUTE, final=bar.is_final)
+
+
+def day_row(bar: DailyBar) -> dict[str, Any]:
+    """Return a stored day as one row: from midnight to midnight in New York."""
+    end = midnight(bar.date + timedelta(days=1))
+    return _row(bar, midnight(bar.date), end, final=end <= timezone.now())
+
+
+def _row(bar: Bar | DailyBar, start: datetime, end: datetime, *, final: bool) -> dict[str, Any]:
+    return {
+        "t": start, "end": end, "o": bar.open, "h": bar.high, "l": bar.low, "c": bar.close, "v": bar.volume,
+        "vw": bar.vwap, "n": bar.trades, "final": final,
+    }  # fmt: skip
+
+
+def midnight(day: date) -> datetime:
+    """Return the start of the exchange's day, in UTC."""
+    return datetime(day.year, day.month, day.day, tzinfo=NEW_YORK).astimezone(UTC)
+
+
+def day_from(moment: datetime) -> date:
+    """Return the first day of the exchange whose midnight is not before the moment."""
+    day = moment.astimezone(NEW_YORK).date()
+    return day if midnight(day) >= moment else day + timedelta(days=1)
+
+
+class SymbolRow(serializers.ModelSerializer[Symbol]):
+    """A symbol."""
+
+    class Meta:
+        model = Symbol
+        fields = ["symbol", "name", "type", "exchange", "sector", "industry", "active"]
+
+
+class SymbolsAnswer(serializers.Serializer[Any]):
+    """A page of symbols in alphabetical order."""
+
+    next = serializers.CharField(allow_null=True, help_text="send it as `cursor`; null where this is the last page")
+    symbols = SymbolRow(many=True)
+
+
+class SymbolAnswer(SymbolRow):
+    """A symbol and the universes it stands in: `keys` of its row."""
+
+    universes = serializers.ListField(child=serializers.CharField(), source="keys")
+
+    class Meta(SymbolRow.Meta):
+        fields = [*SymbolRow.Meta.fields, "universes"]
+
+
+class UniverseRow(serializers.ModelSerializer[Universe]):
+    """A universe and how many symbols it has."""
+
+    count = serializers.IntegerField()
+
+    class Meta:
+        model = Universe
+        fields = ["key", "name", "description", "count"]
+
+
+class UniversesAnswer(serializers.Serializer[Any]):
+    """A page of universes in the order of their keys."""
+
+    next = serializers.CharField(allow_null=True, help_text="send it as `cursor`; null where this is the last page")
+    universes = UniverseRow(many=True)
+
+
+class UniverseAnswer(UniverseRow):
+    """A universe with its symbols in its own order: `members` of its row."""
+
+    symbols = serializers.ListField(child=serializers.CharField(), source="members")
+
+    class Meta(UniverseRow.Meta):
+        fields = [*UniverseRow.Meta.fields, "symbols"]

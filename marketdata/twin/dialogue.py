@@ -1,0 +1,151 @@
+"""
+Massive's side of the WebSocket dialogue, as a value machine: a text comes in, actions go out. Pure: no socket, no clock.
+
+Where Massive's own words are unknown (`auth_required`, `slow_consumer`, a text that is no request) the words are ours.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import msgspec
+
+from marketdata.twin.schedule import WILDCARD
+
+AUTH_SECONDS = 10
+_TOPICS = frozenset({"A", "AM", "T", "Q", "LULD"})
+_NOT_ENTITLED = frozenset({"NOI", "FMV", "LV"})
+_POLICY_VIOLATION = 1008
+
+
+class Send(NamedTuple):
+    """One frame to send."""
+
+    text: str
+
+
+class Drop(NamedTuple):
+    """Cut the line without a close frame, after what was sent before."""
+
+
+class Close(NamedTuple):
+    """Close the WebSocket with a close frame."""
+
+    code: int
+    reason: str
+
+
+Action = Send | Drop | Close
+
+
+class Dialogue:
+    """The state of one connection: whether it is signed in, and what it is subscribed to."""
+
+    def __init__(self) -> None:
+        self.authenticated = False
+        self.subscriptions: dict[str, set[str]] = {}
+
+    def greet(self) -> list[Action]:
+        """Return what is said before anything is asked."""
+        return [_status("connected", "Connected Successfully")]
+
+    def receive(self, text: str | bytes) -> list[Action]:
+        """Return the answer to one message; no answer is one, too."""
+        try:
+            request = msgspec.json.decode(text, type=_Request)
+        except msgspec.DecodeError:
+            return [_status("error", 'A request is a JSON object like {"action":"subscribe","params":"AM.*"}.')]
+        if request.action == "auth":
+            return self._sign_in(request.params)
+        if not self.authenticated:
+            return [_status("auth_required", "authentication required")]
+        if request.action == "subscribe":
+            return self._subscribe(request.params)
+        if request.action == "unsubscribe":
+            return self._unsubscribe(request.params)
+        return [_status("error", "The actions are auth, subscribe and unsubscribe.")]
+
+    def auth_time_over(self) -> list[Action]:
+        """Return what happens when the time for signing in has passed."""
+        if self.authenticated:
+            return []
+        return [_status("auth_timeout", "No authentication request received."), Close(_POLICY_VIOLATION, "auth timeout")]
+
+    def buffer_full(self) -> list[Action]:
+        """Return what happens to a client that reads too slowly."""
+        return [_status("slow_consumer", "The client reads too slowly; its buffer is full."), Close(_POLICY_VIOLATION, "slow consumer")]
+
+    def wants(self, topic: str, symbol: str) -> bool:
+        """Tell whether an event goes to this connection: once, however many subscriptions match."""
+        names = self.subscriptions.get(topic)
+        return names is not None and (symbol in names or WILDCARD in names)
+
+    def _sign_in(self, key: str) -> list[Action]:
+        """Answer a key; those that begin with `bad` and `noplan` act as their names say, all others are good."""
+        refusal = refused_key(key)
+        if refusal:
+            return [_status("auth_failed", refusal), Drop()]
+        self.authenticated = True
+        return [_status("auth_success", "authenticated")]
+
+    def _subscribe(self, params: str) -> list[Action]:
+        """Answer a list of pairs: one refusal for all that the plan lacks, then one acknowledgement for each new pair."""
+        refused, accepted = False, []
+        for topic, symbol in _pairs(params):
+            refused |= topic in _NOT_ENTITLED
+            if topic in _TOPICS and symbol not in self.subscriptions.setdefault(topic, set()):
+                self.subscriptions[topic].add(symbol)
+                accepted.append(("success", f"subscribed to: {topic}.{symbol}"))
+        return _statuses(([("error", "not authorized")] if refused else []) + accepted)
+
+    def _unsubscribe(self, params: str) -> list[Action]:
+        """Answer a list of pairs: one acknowledgement for each that was held."""
+        gone = []
+        for topic, symbol in _pairs(params):
+            if symbol in self.subscriptions.get(topic, set()):
+                self.subscriptions[topic].remove(symbol)
+                gone.append(("success", f"unsubscribed to: {topic}.{symbol}"))
+        return _statuses(gone)
+
+
+def refused_key(key: str) -> str:
+    """Return why the WebSocket refuses a key, or an empty text."""
+    if not key or key.startswith("bad"):
+        return "authentication failed"
+    if key.startswith("noplan"):
+        return "Your plan doesn't include websocket access."
+    return ""
+
+
+def demand(dialogues: Iterable[Dialogue]) -> dict[str, set[str]]:
+    """Return what any of the connections wants: symbols, or the wildcard, by topic."""
+    wanted: dict[str, set[str]] = {}
+    for dialogue in dialogues:
+        for topic, symbols in dialogue.subscriptions.items():
+            if symbols:
+                wanted.setdefault(topic, set()).update(symbols)
+    return wanted
+
+
+class _Request(msgspec.Struct):
+    """What a client sends."""
+
+    action: str
+    params: str = ""
+
+
+def _pairs(params: str) -> list[tuple[str, str]]:
+    """Return topics and symbols of a list, split at the first dot: symbols may hold dots."""
+    parts = (pair.strip().partition(".") for pair in params.split(","))
+    return [(topic, symbol) for topic, dot, symbol in parts if dot and symbol]
+
+
+def _statuses(statuses: list[tuple[str, str]]) -> list[Action]:
+    """Return one frame with several status messages, or nothing."""
+    if not statuses:
+        return []
+    return [Send(msgspec.json.encode([{"ev": "status", "status": status, "message": message} for status, message in statuses]).decode())]
+
+
+def _status(status: str, message: str) -> Action:
+    """Return a frame with one status message."""
+    return _statuses([(status, message)])[0]

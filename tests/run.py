@@ -1,0 +1,54 @@
+"""
+`make test`: every test, on plain PostgreSQL and on TimescaleDB.
+
+The first run is the whole suite on the embedded server; the second repeats what speaks to tables on a real TimescaleDB.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from tests import timescale
+
+ROOT = Path(__file__).resolve().parent.parent
+CHROMIUM = ("/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome")
+ON_TIMESCALE = ["tests/marketdata", "tests/patterns", "tests/test_one_tick.py", "tests/test_timescale.py"]
+
+
+def main() -> int:
+    """Run both; return the exit status."""
+    if not any(Path(path).exists() for path in CHROMIUM):
+        print("The browser tests need Debian's chromium: apt install chromium", file=sys.stderr)
+        return 1
+    arguments = sys.argv[1:]
+    environment = _clean_environment()
+    with tempfile.TemporaryDirectory(prefix="tickstock-test-") as folder:
+        status = _pytest(environment | {"TICKSTOCK_DATA_DIR": f"{folder}/plain"}, arguments or ["--ignore=tests/test_timescale.py"])
+        if status or arguments:
+            return status
+        try:
+            server = timescale.install(ROOT / ".cache" / "timescale")
+        except timescale.NoTimescaleError as error:
+            print(f"The tests on TimescaleDB did not run: {error}", file=sys.stderr)
+            return 1
+        data = Path(folder) / "timescale"
+        data.mkdir()
+        (data / "postgresql.extra.conf").write_text("shared_preload_libraries=timescaledb\ntimescaledb.telemetry_level=off\njit=off\nfsync=off\n")
+        print("\nOnce more on TimescaleDB:", flush=True)
+        return _pytest(environment | server | {"TICKSTOCK_DATA_DIR": str(data), "EXPECT_TIMESCALE": "1"}, ON_TIMESCALE)
+
+
+def _clean_environment() -> dict[str, str]:
+    """Tests bring their own servers and know no key, whatever the shell has."""
+    foreign = ("DATABASE_URL", "DATABASE_READONLY_URL", "REDIS_URL", "CELERY_BROKER_URL", "MASSIVE_", "USE_SYNTHETIC_DATA", "TICKSTOCK_", "PG_BIN")
+    return {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+
+
+def _pytest(environment: dict[str, str], arguments: list[str]) -> int:
+    return subprocess.run([sys.executable, "-m", "pytest", *arguments], cwd=ROOT, env=environment, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
