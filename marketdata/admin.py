@@ -47,6 +47,7 @@ class SymbolAdmin(KeyStays):
     list_display = ["symbol", "name", "type", "exchange", "sector", "active"]
     list_filter = ["active", "type", "exchange", "sector", "universes"]
     search_fields = ["symbol__istartswith", "name"]
+    fields = ["symbol", "name", "type", "exchange", "sector", "industry", "active", "latest_bars"]
     readonly_fields = ["latest_bars"]
     list_per_page = 200
 
@@ -93,6 +94,7 @@ class MembershipInline(admin.TabularInline):  # type: ignore[type-arg]  # the cl
 class UniverseAdmin(KeyStays):
     """A universe and its symbols."""
 
+    fields = ["key", "name", "description"]
     list_display = ["key", "name", "description"]
     search_fields = ["key", "name"]
     inlines = [MembershipInline]
@@ -103,6 +105,7 @@ class SessionAdmin(KeyStays):
     """The exchange's days: closures that no calendar foresaw are edited here."""
 
     list_display = ["date", "calendar", "pre_open", "open", "close", "post_close", "note"]
+    fields = ["date", "calendar", "pre_open", "open", "close", "post_close", "note"]
     list_filter = ["calendar"]
     search_fields = ["note"]
     date_hierarchy = "date"

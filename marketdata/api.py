@@ -22,7 +22,6 @@ from marketdata.serializers import (
     BarsQuery,
     Parameters,
     SymbolAnswer,
-    SymbolField,
     SymbolRow,
     SymbolsAnswer,
     SymbolsQuery,
@@ -34,6 +33,7 @@ from marketdata.serializers import (
     UniversesQuery,
     day_from,
     day_row,
+    ensure_symbol_form,
     minute_row,
 )
 
@@ -78,7 +78,7 @@ class Bars(APIView):
         With `from` the pages go forward in time. Without it the first page holds the newest bars, and the next one those before.
         Prices are as traded, not adjusted for splits. A day's bar starts at midnight in New York.
         """
-        _ensure_form(symbol)
+        ensure_symbol_form(symbol)
         asked = _checked(BarsQuery, request)
         forward, start, end = _span(asked)
         rows = FETCH[asked["interval"]](symbol, start, end, forward, asked["limit"] + 1)
@@ -149,7 +149,7 @@ class OneSymbol(APIView):
     @extend_schema(parameters=[SYMBOL_IN_PATH], responses=SymbolAnswer, operation_id="symbols_get")
     def get(self, request: Request, symbol: str) -> Response:  # noqa: ARG002 - Django's signature
         """Return a symbol and the keys of the universes it stands in."""
-        _ensure_form(symbol)
+        ensure_symbol_form(symbol)
         keys = ArrayAgg("memberships__universe", filter=Q(memberships__isnull=False), order_by="memberships__universe", default=[])
         found = Symbol.objects.filter(pk=symbol).annotate(keys=keys).first()
         if found is None:
@@ -212,13 +212,6 @@ def _link(request: Request, cursor: str | None) -> dict[str, str]:
     query = request.query_params.copy()
     query["cursor"] = cursor
     return {"Link": f'<{request.path}?{query.urlencode()}>; rel="next"'}
-
-
-def _ensure_form(symbol: str) -> None:
-    try:
-        SymbolField().run_validation(symbol)
-    except ValidationError as error:
-        raise ValidationError({"symbol": error.detail}) from None
 
 
 def _ensure_known(symbol: str) -> None:

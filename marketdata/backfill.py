@@ -135,7 +135,5 @@ def refresh_sessions(feed: str, history: RestHistory | None, *, now: datetime) -
         for day, hours in days
         if day not in edited
     ]
-    Session.objects.bulk_create(
-        rows, update_conflicts=True, unique_fields=["date"], update_fields=["calendar", *fields], batch_size=1_000
-    )
+    Session.objects.bulk_create(rows, update_conflicts=True, unique_fields=["date"], update_fields=["calendar", *fields], batch_size=1_000)
     return len(rows)

@@ -157,9 +157,9 @@ class Line:
                 self._socket.shutdown()
 
     def _open(self) -> Any:
-        line = websocket.WebSocket(
+        line: Any = websocket.WebSocket(
             enable_multithread=False,
-            sockopt=((socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), (socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)),
+            sockopt=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), (socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)],
             skip_utf8_validation=True,  # the decoder checks, and refuses one element instead of the whole line
         )
         line.frame_buffer = _BoundedFrames(line._recv, True)

@@ -102,7 +102,9 @@ class RestHistory:
         except BadResponse as error:
             raise HistoryError(f"{self.url} refused bars of {symbol}: {str(error)[:200]}. Check MASSIVE_API_KEY and the plan.") from None
         except urllib3.exceptions.HTTPError as error:
-            raise HistoryError(f"{self.url} cannot be reached for bars of {symbol} ({type(error).__name__}). Check MASSIVE_REST_URL.") from None
+            raise HistoryError(
+                f"{self.url} cannot be reached for bars of {symbol} ({type(error).__name__}). Check MASSIVE_REST_URL."
+            ) from None
 
     def _checked(self, symbol: str, row: Any) -> int | None:
         """Return the bar's volume in 1/SHARE shares, or keep it as a rejection where it cannot be a bar."""

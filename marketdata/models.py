@@ -16,7 +16,7 @@ from timescale.db.models.fields import TimescaleDateTimeField
 from marketdata.bars.session import Hours, SessionTable
 
 
-class Numeric(models.DecimalField):  # type: ignore[type-arg] - the class cannot be subscripted at run time
+class Numeric(models.DecimalField):  # type: ignore[type-arg]  # it cannot be subscripted at run time
     """PostgreSQL's unlimited `numeric`: prices keep the digits that the feed sent."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -24,7 +24,7 @@ class Numeric(models.DecimalField):  # type: ignore[type-arg] - the class cannot
         kwargs.setdefault("decimal_places", 12)
         super().__init__(*args, **kwargs)
 
-    def db_type(self, connection: Any) -> str:
+    def db_type(self, connection: Any) -> str:  # noqa: ARG002 - Django's signature
         """Return the column type."""
         return "numeric"
 
@@ -170,7 +170,7 @@ class Cause(models.TextChoices):
     RECONCILE = "reconcile", "reconciliation"
 
 
-def bar_checks(name: str) -> list[models.CheckConstraint]:
+def bar_checks(name: str) -> list[models.BaseConstraint]:
     """
     Return the checks that no table of bars may do without.
 
@@ -319,15 +319,11 @@ class DailyBar(models.Model):
 
 
 class SessionQuerySet(models.QuerySet["Session"]):
-    """Questions to the exchange's calendar."""
+    """Questions to the sessions."""
 
     def open_or_next(self, moment: datetime) -> "Session | None":
         """Return the day whose hours, pre-market to post-market, contain `moment`, else the next one."""
         return self.filter(post_close__gt=moment).order_by("pre_open").first()
-
-
-class SessionQuerySet(models.QuerySet["Session"]):
-    """Questions to the sessions."""
 
     def table(self) -> SessionTable:
         """Return them all as a value that answers without the database."""

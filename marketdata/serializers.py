@@ -20,7 +20,7 @@ EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
 LATEST = datetime(3000, 1, 1, tzinfo=UTC)
 MILLISECONDS_FROM = 10**11  # as seconds that would be the year 5138, as milliseconds it is 1973
 _NUMBER = re.compile(r"\d{1,16}(\.\d{1,9})?", re.ASCII)
-_PLUS_LOST = re.compile(r"(T.*) (\d{2}:?\d{2})", re.ASCII)
+_PLUS_LOST = re.compile(r"(.+T.+) (\d{2}:?\d{2})", re.ASCII)
 
 
 # ---- Parameters ---------------------------------------------------------------------------------------------------------------------
@@ -72,7 +72,15 @@ class SymbolField(serializers.RegexField):
     default_error_messages = {"invalid": "Not a symbol: 1 to 20 letters, digits, dots, hyphens or slashes."}
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(SYMBOL_FORM, **kwargs)
+        super().__init__(SYMBOL_FORM, trim_whitespace=False, **kwargs)
+
+
+def ensure_symbol_form(symbol: str) -> None:
+    """Check a symbol that stands in the path. ValidationError names the field."""
+    try:
+        SymbolField().run_validation(symbol)
+    except serializers.ValidationError as error:
+        raise serializers.ValidationError({"symbol": error.detail}) from None
 
 
 class Parameters(serializers.Serializer[Any]):

@@ -11,6 +11,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from errno import EADDRINUSE
+from functools import partial
 from http import HTTPStatus
 
 from websockets.asyncio.server import Server, ServerConnection, serve
@@ -28,13 +31,14 @@ WEBSOCKET_PATH = "/stocks"
 FRAME_EVENTS = 500  # far below the million bytes that clients accept
 BUFFER_BYTES = 16_000_000  # of one connection; beyond it the client reads too slowly
 FAREWELL_SECONDS = 10
+SLICE_MS = 60_000  # of market time at once, so that what one fast round brings does not fill a reader's buffer
 LONGEST_GAP_SECONDS = 60  # a longer one, of a machine that slept, is not sent: REST has it
 
 logger = logging.getLogger(__name__)
 
 
-class PortInUseError(RuntimeError):
-    """The port is not free; the message says what to do."""
+class PortError(RuntimeError):
+    """The port cannot be listened on; the message says what to do."""
 
 
 class Clock:
@@ -61,8 +65,10 @@ class Line:
         self._filled = asyncio.Event()
 
     def act(self, actions: Iterable[Action]) -> None:
-        """Queue what the dialogue decided."""
+        """Queue what the dialogue decided; after its end, nothing."""
         for action in actions:
+            if self._ending is not None:
+                return
             if isinstance(action, Send):
                 self._put(action.text)
             else:
@@ -70,26 +76,32 @@ class Line:
                 self._filled.set()
 
     def send(self, events: Iterable[Due]) -> None:
-        """Queue the events that this connection wants, several a frame; give up on a client whose buffer is full."""
+        """Queue the events that this connection wants, several a frame; after the dialogue's end, nothing."""
         bodies = [event.body for event in events if self.dialogue.wants(event.topic, event.symbol)]
         for start in range(0, len(bodies), FRAME_EVENTS):
-            if self._ending is not None:
-                return
-            self._put(b"[" + b",".join(bodies[start : start + FRAME_EVENTS]) + b"]")
-            if self._bytes > BUFFER_BYTES:
-                self._give_up()
+            if self._ending is None:
+                self._put(b"[" + b",".join(bodies[start : start + FRAME_EVENTS]) + b"]")
 
     async def write(self) -> None:
-        """Send what is queued, in order, until the end of the dialogue; then end the connection as it says."""
+        """Send what is queued, in order, until the end of the dialogue; then end the connection as it says. Return when it is gone."""
+        with suppress(ConnectionClosed):  # the reader sees it too, and tidies up
+            await self._send_all()
+            await self._end()
+
+    async def _send_all(self) -> None:
+        """Send what is queued and what comes, until the dialogue has ended."""
         while True:
             while self._frames:
                 frame = self._frames.popleft()
                 self._bytes -= len(frame)
                 await self._connection.send(frame, text=True)
             if self._ending is not None:
-                break
+                return
             self._filled.clear()
             await self._filled.wait()
+
+    async def _end(self) -> None:
+        """End the connection as the dialogue says."""
         if isinstance(self._ending, Close):
             await self._connection.close(self._ending.code, self._ending.reason)
         else:
@@ -99,6 +111,8 @@ class Line:
         self._frames.append(frame)
         self._bytes += len(frame)
         self._filled.set()
+        if self._bytes > BUFFER_BYTES:
+            self._give_up()
 
     def _give_up(self) -> None:
         """Replace what is queued by the farewell; cut the line when even that is not read."""
@@ -124,7 +138,7 @@ class Simulator:
         """
         Serve until SIGTERM or SIGINT; call `announce` with the addresses as soon as they answer.
 
-        Port 0 takes any free one. PortInUseError where the port is taken.
+        Port 0 takes any free one. PortError where it cannot be had.
         """
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -140,19 +154,20 @@ class Simulator:
     async def _listen(self, port: int) -> Server:
         """Return the listening server."""
         try:
-            # Massive's pings are not known, compression neither: an idle line stays idle
             return await serve(
                 self._converse,
                 HOST,
                 port,
                 process_request=self._answer,
-                compression=None,
+                logger=_sockets_logger(),
+                compression=None,  # as for pings of the server's own, nobody saw Massive use it
                 ping_interval=None,
-                open_timeout=60,
+                open_timeout=60,  # holds the answer to a REST request, too
                 close_timeout=2,
             )
         except OSError as error:
-            raise PortInUseError(f"Port {port} of {HOST} cannot be used ({error.strerror}); choose another with --port.") from None
+            reason = "is in use" if error.errno == EADDRINUSE else f"cannot be used ({error.strerror})"
+            raise PortError(f"Port {port} of {HOST} {reason}; choose another with --port.") from None
 
     async def _until(self, stop: asyncio.Event) -> None:
         """Send what falls due until `stop` is set; a broken market ends the server instead of going silent."""
@@ -165,18 +180,23 @@ class Simulator:
 
     async def _broadcast(self) -> None:
         """Send, every interval, what has fallen due since the last round."""
-        loop = asyncio.get_running_loop()
         sent_until_ms = self._clock.now_ms()
         while True:
             await asyncio.sleep(self._interval_seconds)
             now_ms = self._clock.now_ms()
-            wanted = demand(line.dialogue for line in self._lines)
             after_ms = max(sent_until_ms, now_ms - int(LONGEST_GAP_SECONDS * 1000 * max(1.0, self._clock.speed)))
-            if wanted and now_ms > after_ms:
-                events = await loop.run_in_executor(self._worker, lambda: self._schedule.due(after_ms, now_ms, demand=wanted))  # noqa: B023 - awaited here
-                for line in self._lines:
-                    line.send(events)
+            for start_ms in range(after_ms, now_ms, SLICE_MS):
+                await self._send(start_ms, min(start_ms + SLICE_MS, now_ms))
             sent_until_ms = max(sent_until_ms, now_ms)
+
+    async def _send(self, after_ms: int, until_ms: int) -> None:
+        """Send what falls due between two moments to those who want it."""
+        wanted = demand(line.dialogue for line in self._lines)
+        if wanted:
+            due = partial(self._schedule.due, after_ms, until_ms, demand=wanted)
+            events = await asyncio.get_running_loop().run_in_executor(self._worker, due)
+            for line in self._lines:
+                line.send(events)
 
     async def _converse(self, connection: ServerConnection) -> None:
         """Serve one WebSocket from greeting to farewell."""
@@ -185,26 +205,18 @@ class Simulator:
         logger.info("client %s connected, %s now", connection.id, len(self._lines))
         line.act(line.dialogue.greet())
         timer = asyncio.get_running_loop().call_later(AUTH_SECONDS, lambda: line.act(line.dialogue.auth_time_over()))
-        writer = asyncio.create_task(self._write(line))
+        writer = asyncio.create_task(line.write())
         try:
-            async for message in connection:
-                line.act(line.dialogue.receive(message))
-        except ConnectionClosed:
-            pass  # an end without a close frame is an end
+            with suppress(ConnectionClosed):  # an end without a close frame is an end
+                async for message in connection:
+                    line.act(line.dialogue.receive(message))
         finally:
             timer.cancel()
             writer.cancel()
             self._lines.discard(line)
             logger.info("client %s left, %s now", connection.id, len(self._lines))
 
-    async def _write(self, line: Line) -> None:
-        """Empty a line's buffer until it is gone."""
-        try:
-            await line.write()
-        except ConnectionClosed:
-            pass  # the reader sees it too, and tidies up
-
-    async def _answer(self, connection: ServerConnection, request: Request) -> Response | None:
+    async def _answer(self, _connection: ServerConnection, request: Request) -> Response | None:
         """Answer a REST request; leave the WebSocket's own to the handshake."""
         if request.path.partition("?")[0] == WEBSOCKET_PATH:
             return None
@@ -221,3 +233,10 @@ class Simulator:
         )
         headers = Headers([("Content-Type", "application/json"), ("Content-Length", str(len(answer.body))), ("Connection", "close")])
         return Response(answer.status, HTTPStatus(answer.status).phrase, headers, answer.body)
+
+
+def _sockets_logger() -> logging.Logger:
+    """Return the library's logger, without its line on every REST request."""
+    sockets = logging.getLogger(f"{__name__}.sockets")
+    sockets.setLevel(logging.ERROR)
+    return sockets

@@ -14,5 +14,7 @@ def beat_heart() -> None:
     now = timezone.now()
     detail: dict[str, Any] = {}
     Heartbeat.objects.update_or_create(
-        part="worker", defaults={"at": now, "state": "live", "detail": detail}, create_defaults={"at": now, "started_at": now, "state": "live"}
+        part="worker",
+        defaults={"at": now, "state": "live", "detail": detail},
+        create_defaults={"at": now, "started_at": now, "state": "live"},
     )

@@ -308,7 +308,8 @@ class Writer:
         with self.connection.transaction():
             self._check_fence(replaces_bars=True)
             done = self.connection.execute(
-                "UPDATE ohlcv_1min SET is_final = true WHERE timestamp >= %s AND timestamp < %s AND complete AND NOT is_final", (first, last)
+                "UPDATE ohlcv_1min SET is_final = true WHERE timestamp >= %s AND timestamp < %s AND complete AND NOT is_final",
+                (first, last),
             )
             return done.rowcount
 

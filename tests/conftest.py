@@ -1,1 +1,63 @@
 """Fixtures that every test may use."""
+
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from django.apps import apps
+from django.db import connection
+
+from marketdata.models import Universe
+from marketdata.writer import Writer, line_name
+
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+MARKET_TABLES = (
+    "ohlcv_1min, bar_revisions, ohlcv_daily, rejected_events, heartbeats, writer_leases, feed_origin, intraday_patterns, "
+    "intraday_indicators, scanned_bars"
+)
+
+
+def load_first_rows() -> None:
+    """Load the default universes and sessions again, as the migration did."""
+    importlib.import_module("marketdata.migrations.0002_first_rows").load(apps, None)
+
+
+@pytest.fixture
+def market(django_db_setup, django_db_blocker) -> Iterator[None]:
+    """
+    The real database with nothing but the default rows, committed and seen by every connection and process.
+
+    For what has a connection of its own; tests of one connection use `db`.
+    """
+    with django_db_blocker.unblock():
+        if not Universe.objects.exists():  # a transactional test has flushed them
+            load_first_rows()
+        _empty()
+        yield
+        _empty()
+        connection.close()
+
+
+def _empty() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(f"TRUNCATE {MARKET_TABLES} RESTART IDENTITY")
+        cursor.execute("DELETE FROM symbols s WHERE NOT EXISTS (SELECT 1 FROM universe_memberships m WHERE m.symbol_id = s.symbol)")
+
+
+@pytest.fixture
+def writer(market) -> Iterator[Writer]:
+    """A writer that holds the live line."""
+    writer = Writer(line_name(1, 1))
+    writer.acquire()
+    yield writer
+    writer.close()
+
+
+@pytest.fixture(scope="session")
+def recordings() -> Path:
+    """The folder of real recordings beside the checkout; without it (a user's machine) the test says so and is skipped."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip("the real recordings (../shared/data) are not on this machine")
+    return SHARED_DATA

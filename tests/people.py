@@ -3,9 +3,10 @@
 import secrets
 from datetime import timedelta
 
-from accounts.models import ApiToken, Scope, User
 from django.test import Client
 from django.utils import timezone
+
+from accounts.models import ApiToken, Scope, User
 
 PASSWORD = "a long enough passphrase"
 EVERY_SCOPE = [scope.value for scope in Scope]

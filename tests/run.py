@@ -35,14 +35,25 @@ def main() -> int:
             return 1
         data = Path(folder) / "timescale"
         data.mkdir()
-        (data / "postgresql.extra.conf").write_text("shared_preload_libraries=timescaledb\ntimescaledb.telemetry_level=off\njit=off\nfsync=off\n")
+        (data / "postgresql.extra.conf").write_text(
+            "shared_preload_libraries=timescaledb\ntimescaledb.telemetry_level=off\njit=off\nfsync=off\n"
+        )
         print("\nOnce more on TimescaleDB:", flush=True)
         return _pytest(environment | server | {"TICKSTOCK_DATA_DIR": str(data), "EXPECT_TIMESCALE": "1"}, ON_TIMESCALE)
 
 
 def _clean_environment() -> dict[str, str]:
     """Tests bring their own servers and know no key, whatever the shell has."""
-    foreign = ("DATABASE_URL", "DATABASE_READONLY_URL", "REDIS_URL", "CELERY_BROKER_URL", "MASSIVE_", "USE_SYNTHETIC_DATA", "TICKSTOCK_", "PG_BIN")
+    foreign = (
+        "DATABASE_URL",
+        "DATABASE_READONLY_URL",
+        "REDIS_URL",
+        "CELERY_BROKER_URL",
+        "MASSIVE_",
+        "USE_SYNTHETIC_DATA",
+        "TICKSTOCK_",
+        "PG_BIN",
+    )
     return {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
 
 

@@ -13,11 +13,11 @@ from django.test import Client
 from django.utils import timezone as clock
 from hypothesis import example, given
 from hypothesis import strategies as st
-from marketdata.models import Heartbeat
 from rest_framework.exceptions import ParseError
-from tickstock import health, http
 
+from marketdata.models import Heartbeat
 from tests.people import make_user, session_client
+from tickstock import health, http
 
 # ---- JSON
 
@@ -50,7 +50,7 @@ def test_a_moment_is_utc_with_z_and_shows_milliseconds_only_where_there_are_some
     assert http.moment(datetime(2026, 11, 20, 23, 30, tzinfo=tokyo)) == "2026-11-20T14:30:00Z"
     assert http.moment(datetime(2026, 11, 20, 14, 30, 0, 123_000, tzinfo=UTC)) == "2026-11-20T14:30:00.123Z"
     with pytest.raises(ValueError, match="time zone"):
-        http.moment(datetime(2026, 11, 20))
+        http.moment(datetime(2026, 11, 20))  # noqa: DTZ001 - the fault that is meant
 
 
 def test_json_nested_without_end_is_refused_in_words():

@@ -1,9 +1,8 @@
 """
 Fold events into one-minute bars. Pure: no clock, no I/O, no Django.
 
-A minute is a *set* of components keyed by identity (a trade by its sequence number, a second by its start), and its bar a function of that set: repeats,
-order and restarts cannot change it. Trades and seconds never meet in one bar; the feed's own minute aggregate stands above both.
-Source of the rule for trades: Massive, trade eligibility; see feed/conditions.py.
+Owns all forming minutes and says when they close; what a minute is stands in minute.py. Trades and seconds never meet in one bar; the
+feed's own minute aggregate stands above both.
 """
 
 import re
@@ -11,11 +10,13 @@ from collections.abc import Iterable
 
 import msgspec
 
+from marketdata.bars.minute import VENDOR, Minute, SecondSet, TradeSet
 from marketdata.bars.session import SessionTable
 from marketdata.bars.sizes import BadSizeError, units
 from marketdata.bars.snapshot import MINUTE_MS, SHARE, BarSnapshot
-from marketdata.feed.conditions import HIGH_LOW, OPEN_CLOSE, VOLUME, eligibility
+from marketdata.feed.conditions import eligibility
 from marketdata.feed.events import Event, MinuteAggregate, SecondAggregate, Trade
+from marketdata.feed.listing import TEST_TICKERS
 
 LATE_MS = 15 * MINUTE_MS
 HOLD_TRADES_MS = 1_000
@@ -23,18 +24,9 @@ HOLD_SECONDS_MS = 3_000
 HOLD_AWAITED_MS = 5_000
 JUMP_MS = 60 * MINUTE_MS  # live, where a clock stands beside the stream
 RECORDED_JUMP_MS = 24 * 60 * MINUTE_MS  # a recorded thin symbol may be silent for hours
-PRICE_UNITS = 10**6  # of a dollar; only means by volume are rounded to it
 
-PARTIAL, SECONDS, TRADES, VENDOR = 10, 20, 25, 30  # ranks of PRODUCT A3, the same numbers as models.Source
 
 _SYMBOL = re.compile(r"[A-Za-z0-9.\-/]{1,20}")
-
-# Massive's known exchange test tickers: an exact list, for ZTS, ZBRA and CBOE are real
-TEST_TICKERS = frozenset(
-    "ZVZZT ZWZZT ZXZZT ZVV ZZZ ZZK NTEST NTEST.A NTEST.B NTEST.C NTEST.D NTEST.E NTEST.F NTEST.G NTEST.H NTEST.I NTEST.J NTEST.K NTEST.L "
-    "NTEST.M NTEST.N NTEST.O NTEST.P NTEST.Q NTEST.Y NTEST.Z MTEST PTEST ATEST ATEST.A ATEST.B ATEST.C ATEST.H ATEST.L ATEST.Z CTEST CTEST.E "
-    "CTEST.G CTEST.L CTEST.S CTEST.V CBOA CBOB CBOC CBXA CBXB CBXC CBXD CBXJ CBXL CBXY IBOT ZTST ZJZZT ZEXIT ZIEXT ZBZX ZBZZT ZCZZT ZXIET".split()
-)
 
 
 class Refused(msgspec.Struct, frozen=True):
@@ -43,182 +35,6 @@ class Refused(msgspec.Struct, frozen=True):
     reason: str
     detail: str
     event: Event
-
-
-class _Trades:
-    """The trades of one minute as a set, with the running values that a growing sequence allows."""
-
-    __slots__ = ("_close_at", "_keys", "_last_q", "_open_at", "_value", "close", "count", "high", "low", "open", "parts", "volume")
-
-    def __init__(self) -> None:
-        self.parts: list[tuple[Trade, int, int]] = []  # trade, size, eligibility
-        self._keys: dict[int, int] | None = None  # sequence number -> place in parts; built at the first one out of order
-        self._last_q = -1
-        self._clear()
-
-    def _clear(self) -> None:
-        self.open = self.close = self.high = self.low = 0.0
-        self._open_at: tuple[int, int] | None = None
-        self._close_at: tuple[int, int] | None = None
-        self.volume = self.count = 0
-        self._value = 0
-
-    def add(self, trade: Trade, size: int, flags: int) -> bool:
-        """Return whether the set changed."""
-        if trade.q > self._last_q:  # the usual case: it cannot be a repeat
-            self._last_q = trade.q
-            if self._keys is not None:
-                self._keys[trade.q] = len(self.parts)
-        else:
-            if self._keys is None:
-                self._keys = {part.q: place for place, (part, _, _) in enumerate(self.parts)}
-            place = self._keys.get(trade.q)
-            if place is not None:
-                return self._replace(place, (trade, size, flags))
-            self._keys[trade.q] = len(self.parts)
-        self.parts.append((trade, size, flags))
-        self._fold(trade, size, flags)
-        return True
-
-    def _replace(self, place: int, part: tuple[Trade, int, int]) -> bool:
-        """Of two contents of one identity keep the larger; the order is total, so arrival does not matter."""
-        if _trade_content(part) <= _trade_content(self.parts[place]):
-            return False
-        self.parts[place] = part
-        self._clear()
-        for trade, size, flags in self.parts:
-            self._fold(trade, size, flags)
-        return True
-
-    def _fold(self, trade: Trade, size: int, flags: int) -> None:
-        price = trade.p
-        if flags & VOLUME:
-            self.volume += size
-            self.count += 1
-            self._value += round(price * PRICE_UNITS) * size
-        if flags & HIGH_LOW:
-            if price > self.high:
-                self.high = price
-            if price < self.low or not self.low:
-                self.low = price
-        if flags & OPEN_CLOSE:
-            at = (trade.t, trade.q)
-            if self._open_at is None or at < self._open_at:
-                self._open_at = at
-                self.open = price
-            if self._close_at is None or at > self._close_at:
-                self._close_at = at
-                self.close = price
-
-    @property
-    def priced(self) -> bool:
-        """Whether a trade set open and close: without one there is no bar."""
-        return self._open_at is not None
-
-    @property
-    def version(self) -> int:
-        """Number of components: it only grows with the set."""
-        return len(self.parts)
-
-    def vwap(self) -> float | None:
-        """Return the mean price by volume; summed in whole numbers, so that the order of arrival cannot show in it."""
-        return round(self._value / self.volume / PRICE_UNITS, 6) if self.volume else None
-
-
-def _trade_content(part: tuple[Trade, int, int]) -> tuple[int, float, int, int]:
-    trade, size, flags = part
-    return (size, trade.p, trade.t, flags)
-
-
-class _Seconds:
-    """The second aggregates of one minute as a set."""
-
-    __slots__ = ("parts",)
-
-    def __init__(self) -> None:
-        self.parts: dict[int, tuple[SecondAggregate, int]] = {}
-
-    def add(self, second: SecondAggregate, size: int) -> bool:
-        """Return whether the set changed; of two contents of one second the larger stays."""
-        known = self.parts.get(second.s)
-        if known is not None and _second_content(second, size) <= _second_content(*known):
-            return False
-        self.parts[second.s] = (second, size)
-        return True
-
-    @property
-    def version(self) -> int:
-        """Components first, then the accumulated volume they name: both only grow with the set."""
-        return (len(self.parts) << 56) | (int(sum(second.av for second, _ in self.parts.values())) & ((1 << 56) - 1))
-
-
-def _second_content(second: SecondAggregate, size: int) -> tuple[float, ...]:
-    return (second.av, size, second.h, -second.l, second.c, second.o)
-
-
-class _Minute:
-    """One minute of one symbol: what was seen, and what was last handed out."""
-
-    __slots__ = ("broken", "closed", "given", "seconds", "start", "symbol", "trades", "vendor", "vendor_content", "whole")
-
-    def __init__(self, symbol: str, start: int, whole: bool) -> None:
-        self.symbol = symbol
-        self.start = start
-        self.whole = whole  # the line was up when it began
-        self.broken = False
-        self.closed = False
-        self.trades: _Trades | None = None
-        self.seconds: _Seconds | None = None
-        self.vendor: BarSnapshot | None = None
-        self.vendor_content: tuple[float, ...] = ()
-        self.given: BarSnapshot | None = None
-
-    def bar(self) -> BarSnapshot | None:
-        """Return the best bar that the minute has now, or None without a price."""
-        if self.vendor is not None:
-            return self.vendor
-        if self.trades is not None and self.trades.priced:
-            return self._from_trades(self.trades)
-        if self.seconds is not None:
-            return self._from_seconds(self.seconds)
-        return None
-
-    def _from_trades(self, trades: _Trades) -> BarSnapshot:
-        complete = self.whole and not self.broken
-        return BarSnapshot(
-            symbol=self.symbol,
-            opened_at_ms=self.start,
-            open=trades.open,
-            high=max(trades.high, trades.open, trades.close),
-            low=min(trades.low or trades.open, trades.open, trades.close),
-            close=trades.close,
-            volume=trades.volume,
-            vwap=trades.vwap(),
-            trades=trades.count,
-            source=TRADES if complete else PARTIAL,
-            version=trades.version,
-            complete=complete,
-        )
-
-    def _from_seconds(self, seconds: _Seconds) -> BarSnapshot:
-        parts = [seconds.parts[start] for start in sorted(seconds.parts)]
-        volume = sum(size for _, size in parts)
-        value = sum(size * round((second.vw or second.c) * PRICE_UNITS) for second, size in parts)
-        complete = self.whole and not self.broken
-        return BarSnapshot(
-            symbol=self.symbol,
-            opened_at_ms=self.start,
-            open=parts[0][0].o,
-            high=max(second.h for second, _ in parts),
-            low=min(second.l for second, _ in parts),
-            close=parts[-1][0].c,
-            volume=volume,
-            vwap=round(value / volume / PRICE_UNITS, 6) if volume else None,
-            trades=None,
-            source=SECONDS if complete else PARTIAL,
-            version=seconds.version,
-            complete=complete,
-        )
 
 
 class BarBuilder:
@@ -232,11 +48,11 @@ class BarBuilder:
 
     def __init__(self, sessions: SessionTable, *, unbroken: bool = False, now_ms: int = 0) -> None:
         self._sessions = sessions
-        self._minutes: dict[int, dict[str, _Minute]] = {}
+        self._minutes: dict[int, dict[str, Minute]] = {}
         self._extended: dict[int, bool] = {}
-        self._forming: dict[int, dict[str, _Minute]] = {}
-        self._due: dict[tuple[str, int], _Minute] = {}
-        self._moved: dict[tuple[str, int], _Minute] = {}
+        self._forming: dict[int, dict[str, Minute]] = {}
+        self._due: dict[tuple[str, int], Minute] = {}
+        self._moved: dict[tuple[str, int], Minute] = {}
         self._symbols: dict[str, bool] = {}
         self._whole_from: int | None = 0 if unbroken else None
         self._awaiting_first_event = False
@@ -327,7 +143,7 @@ class BarBuilder:
         minute = group.get(symbol)
         if minute is None:
             whole = self._whole_from is not None and start >= self._whole_from
-            minute = group[symbol] = _Minute(symbol, start, whole)
+            minute = group[symbol] = Minute(symbol, start, whole)
         try:
             changed = self._fold(minute, event)
         except BadSizeError as error:
@@ -353,11 +169,11 @@ class BarBuilder:
         self.test_ticker_events += 1
         return False
 
-    def _fold(self, minute: _Minute, event: Trade | SecondAggregate) -> bool:
+    def _fold(self, minute: Minute, event: Trade | SecondAggregate) -> bool:
         if isinstance(event, Trade):
             trades = minute.trades
             if trades is None:
-                trades = minute.trades = _Trades()
+                trades = minute.trades = TradeSet()
             return trades.add(event, units(event.ds, event.s), eligibility(event.c, extended=self._extended[minute.start]))
         aggregate = event
         if not aggregate.l <= aggregate.o <= aggregate.h or not aggregate.l <= aggregate.c <= aggregate.h:
@@ -368,10 +184,10 @@ class BarBuilder:
             return self._replace_vendor(minute, aggregate, size)
         seconds = minute.seconds
         if seconds is None:
-            seconds = minute.seconds = _Seconds()
+            seconds = minute.seconds = SecondSet()
         return seconds.add(aggregate, size)
 
-    def _replace_vendor(self, minute: _Minute, aggregate: MinuteAggregate, size: int) -> bool:
+    def _replace_vendor(self, minute: Minute, aggregate: MinuteAggregate, size: int) -> bool:
         """Sent again means replaced; of two versions the one with the larger accumulated volume is the newer, whatever order they came in."""
         if aggregate.s % MINUTE_MS:
             self._refuse("bad_value", "a minute aggregate must begin on the minute", aggregate)
@@ -421,7 +237,7 @@ class BarBuilder:
         bars.sort(key=lambda bar: (bar.opened_at_ms, bar.symbol))
         return bars
 
-    def _close(self, key: tuple[str, int], minute: _Minute) -> BarSnapshot | None:
+    def _close(self, key: tuple[str, int], minute: Minute) -> BarSnapshot | None:
         """Close the minute, or look at a closed one again; return its bar where that is news."""
         minute.closed = True
         self._moved.pop(key, None)
@@ -434,7 +250,7 @@ class BarBuilder:
         minute.given = bar
         return bar
 
-    def _hold(self, minute: _Minute) -> int:
+    def _hold(self, minute: Minute) -> int:
         if minute.vendor is not None:
             return 0
         if self._expects_minute_aggregates or minute.symbol in self._minute_aggregates_seen:

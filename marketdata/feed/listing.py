@@ -121,3 +121,14 @@ LISTINGS: tuple[Listing, ...] = (
 _SYMBOLS = tuple(listing.symbol for listing in LISTINGS)
 STOCK_ETF_TEST: tuple[str, ...] = _SYMBOLS[:29] + _SYMBOLS[-8:]
 COMBO_TEST: tuple[str, ...] = _SYMBOLS[29:-8]
+
+# Massive's known exchange test tickers: an exact list, for ZTS, ZBRA and CBOE are real
+TEST_TICKERS = frozenset(
+    {
+        "ATEST", "ATEST.A", "ATEST.B", "ATEST.C", "ATEST.H", "ATEST.L", "ATEST.Z", "CBOA", "CBOB", "CBOC", "CBXA", "CBXB", "CBXC",
+        "CBXD", "CBXJ", "CBXL", "CBXY", "CTEST", "CTEST.E", "CTEST.G", "CTEST.L", "CTEST.S", "CTEST.V", "IBOT", "MTEST", "NTEST",
+        "NTEST.A", "NTEST.B", "NTEST.C", "NTEST.D", "NTEST.E", "NTEST.F", "NTEST.G", "NTEST.H", "NTEST.I", "NTEST.J", "NTEST.K",
+        "NTEST.L", "NTEST.M", "NTEST.N", "NTEST.O", "NTEST.P", "NTEST.Q", "NTEST.Y", "NTEST.Z", "PTEST", "ZBZX", "ZBZZT", "ZCZZT",
+        "ZEXIT", "ZIEXT", "ZJZZT", "ZTST", "ZVV", "ZVZZT", "ZWZZT", "ZXIET", "ZXZZT", "ZZK", "ZZZ",
+    }
+)  # fmt: skip

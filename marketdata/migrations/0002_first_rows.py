@@ -13,7 +13,7 @@ UNIVERSES = (
 )
 
 
-def load(apps, schema_editor):
+def load(apps, schema_editor):  # noqa: ARG001 - Django's signature
     symbol, universe, membership, session = (
         apps.get_model("marketdata", name) for name in ("Symbol", "Universe", "Membership", "Session")
     )

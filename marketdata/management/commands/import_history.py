@@ -25,7 +25,9 @@ LOCK_SECONDS = 120.0
 class Command(BaseCommand):
     """Import past bars from Massive's REST (or the twin's: the same code)."""
 
-    help = "Import past bars of the universe from Massive's REST. Safe to repeat and to interrupt: a second run changes only what is missing."
+    help = (
+        "Import past bars of the universe from Massive's REST. Safe to repeat and to interrupt: a second run changes only what is missing."
+    )
     requires_system_checks = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -33,7 +35,9 @@ class Command(BaseCommand):
         parser.add_argument("source", choices=["massive"], help="where bars come from: REST at MASSIVE_REST_URL")
         parser.add_argument("--timespan", choices=["minute", "day"], default="minute", help="bars of a minute or of a day (default minute)")
         parser.add_argument("--symbols", metavar="A,B", help=f"these symbols (default: the universe {settings.SYMBOL_UNIVERSE_KEY})")
-        parser.add_argument("--from", dest="first", metavar="DATE", help=f"first day (default: {YEARS} years back; minutes {MINUTE_DAYS} days)")
+        parser.add_argument(
+            "--from", dest="first", metavar="DATE", help=f"first day (default: {YEARS} years back; minutes {MINUTE_DAYS} days)"
+        )
         parser.add_argument("--to", dest="last", metavar="DATE", help="last day (default: today)")
         parser.add_argument("--missing", action="store_true", help="days only: begin after each symbol's newest stored day")
         parser.add_argument("--json", action="store_true", help="print one JSON object on the last line of stdout")

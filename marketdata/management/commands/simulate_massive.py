@@ -7,8 +7,10 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from marketdata.simulator import PortInUseError, Simulator
+from marketdata.simulator import PortError, Simulator
 from marketdata.twin.market import Market
+
+DEFAULT_SEED = 38  # a market that rises slowly, with as many tickers above their averages as below
 
 
 class Command(BaseCommand):
@@ -38,21 +40,18 @@ class Command(BaseCommand):
         )
         parser.add_argument("--speed", type=_positive, default=1.0, help="market seconds a real second, from now on (default: 1)")
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def handle(self, *_args: Any, **options: Any) -> None:
         """Serve until a signal."""
         try:
             market = Market(seed=options["seed"], tickers=options["tickers"])
             simulator = Simulator(market, speed=options["speed"], interval_seconds=options["interval"])
             asyncio.run(simulator.run(options["port"], announce=self._announce))
-        except (PortInUseError, ValueError) as error:
+        except (PortError, ValueError) as error:
             raise CommandError(str(error)) from None
 
     def _announce(self, sentence: str) -> None:
         self.stdout.write(sentence)
         self.stdout.flush()
-
-
-DEFAULT_SEED = 7
 
 
 def _port(text: str) -> int:

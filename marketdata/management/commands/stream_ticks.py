@@ -18,12 +18,13 @@ from django.db import OperationalError, connections
 
 from marketdata.backfill import refresh_sessions
 from marketdata.feed.events import KINDS
+from marketdata.flusher import StreamFailedError
 from marketdata.history import HistoryError, RestHistory
+from marketdata.intake import Report
 from marketdata.models import Session, Universe, UnknownUniverseError
-from marketdata.stream import LiveStream, Report, StreamFailedError, replay
+from marketdata.replay import replay
+from marketdata.stream import LiveStream
 from marketdata.writer import Writer, WriterBusyError, WriterDeposedError, line_name
-
-STREAMED = ("AM", "A", "T", "Q", "LULD")
 
 
 class Command(BaseCommand):

@@ -1,0 +1,126 @@
+"""Frames in, closed bars and rejections out: the part of the way that knows no thread and no database."""
+
+import logging
+from collections import Counter
+
+import msgspec
+
+from marketdata.bars.builder import BarBuilder
+from marketdata.bars.snapshot import BarSnapshot
+from marketdata.feed.decode import RAW_KEPT, Rejection, decode, readable
+from marketdata.feed.events import LimitBand, MinuteAggregate, Quote, SecondAggregate, StatusMessage, Trade
+
+log = logging.getLogger(__name__)
+
+FIRST_EVENTS_LOGGED = 10
+MOST_KEYS_REMEMBERED = 2_000_000
+
+
+class Report(msgspec.Struct):
+    """What a run did. `seconds`: first frame read → last commit."""
+
+    frames: int = 0
+    events: int = 0
+    bars: int = 0
+    changed: int = 0
+    late_events: int = 0
+    rejected_events: int = 0
+    seconds: float = 0.0
+
+
+class Intake:
+    """Counts, folds and sorts what one line says."""
+
+    def __init__(self, builder: BarBuilder, *, symbols: frozenset[str] | None, kinds: frozenset[str] | None) -> None:
+        self.builder = builder
+        self.counts: Counter[str] = Counter()
+        self.report = Report()
+        self.bars: list[BarSnapshot] = []
+        self.rejections: list[Rejection] = []
+        self.halted: dict[str, tuple[int, ...]] = {}
+        self.last_event_ms = 0
+        self._symbols = symbols
+        self._kinds = kinds
+        self._minutes_seen: set[tuple[str, int]] = set()
+
+    def take(self, frame: bytes) -> int:
+        """Fold one frame in; return the largest event time in it (Unix ms), 0 without any."""
+        decoded = decode(frame)
+        report = self.report
+        report.frames += 1
+        newest = 0
+        builder = self.builder
+        for event in decoded.events:
+            kind = type(event)
+            if kind is StatusMessage:
+                self.counts["status"] += 1
+                continue
+            report.events += 1
+            if report.events <= FIRST_EVENTS_LOGGED:
+                log.info("Event %s: %s", report.events, event)
+            if isinstance(event, Trade | SecondAggregate):
+                name = _KIND_NAMES[kind]
+                self.counts[name] += 1
+                if (self._symbols is not None and event.sym not in self._symbols) or (self._kinds is not None and name not in self._kinds):
+                    continue
+                builder.add(event)
+                newest = max(newest, event.t if isinstance(event, Trade) else event.e)
+            elif isinstance(event, Quote | LimitBand):
+                self.counts["Q" if isinstance(event, Quote) else "LULD"] += 1
+        if decoded.rejections:
+            report.events += sum(1 for rejection in decoded.rejections if rejection.kind)
+            self._reject(decoded.rejections)
+        if builder.refused:
+            self._reject_refused()
+        self.last_event_ms = max(self.last_event_ms, newest)
+        return newest
+
+    def _reject(self, rejections: list[Rejection]) -> None:
+        for rejection in rejections:
+            self.counts["rejected " + rejection.reason] += 1
+        self.report.rejected_events += sum(1 for rejection in rejections if rejection.reason != "late")
+        self.rejections += rejections
+
+    def _reject_refused(self) -> None:
+        refused, self.builder.refused = self.builder.refused, []
+        self._reject(
+            [
+                Rejection(
+                    reason=item.reason,
+                    detail=item.detail,
+                    kind=_KIND_NAMES[type(item.event)],
+                    symbol=readable(getattr(item.event, "sym", ""))[:40],
+                    raw=readable(msgspec.json.encode(item.event))[:RAW_KEPT],
+                )
+                for item in refused
+            ]
+        )
+
+    def close(self, now_ms: int) -> None:
+        """Move bars that are closed at stream time `now_ms` into `bars`."""
+        self._collect(self.builder.closed(now_ms))
+
+    def finish(self) -> None:
+        """A recording has ended: its last minutes are whole."""
+        self._collect(self.builder.finish())
+
+    def abandon(self) -> None:
+        """The line stops here: forming minutes are partial."""
+        self._collect(self.builder.abandon())
+
+    def _collect(self, bars: list[BarSnapshot]) -> None:
+        self.report.late_events = self.builder.late_events
+        if self.builder.refused:
+            self._reject_refused()
+        if not bars:
+            return
+        self.bars += bars
+        seen = self._minutes_seen
+        before = len(seen)
+        seen.update((bar.symbol, bar.opened_at_ms) for bar in bars)
+        self.report.bars += len(seen) - before
+        if len(seen) > MOST_KEYS_REMEMBERED:  # revisions come within minutes; older keys only cost memory
+            seen.clear()
+
+
+_KIND_NAMES: dict[type, str] = {Trade: "T", SecondAggregate: "A", MinuteAggregate: "AM", Quote: "Q", LimitBand: "LULD"}

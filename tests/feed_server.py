@@ -1,0 +1,88 @@
+"""A feed server that does exactly what a test tells it, over real sockets. Speaks Massive's side of the login; the rest is the test's script."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.server import ServerConnection, serve
+
+
+class FeedServer:
+    """Runs `script(connection, number)` for each connection, the number counting from 1; keeps what clients said."""
+
+    def __init__(self, script: Callable[["Peer", int], None]) -> None:
+        self.said: list[dict[str, Any]] = []
+        self.connections = 0
+        self._script = script
+        self._server = serve(self._serve, "127.0.0.1", 0, max_size=None, compression=None)
+        self.port = self._server.socket.getsockname()[1]
+        self.over = threading.Event()
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"ws://127.0.0.1:{self.port}/stocks"
+
+    def _serve(self, connection: ServerConnection) -> None:
+        self.connections += 1
+        try:
+            self._script(Peer(connection, self), self.connections)
+        except (ConnectionClosed, OSError):
+            pass
+
+    def stop(self) -> None:
+        self.over.set()
+        self._server.shutdown()
+
+
+class Peer:
+    """One client, as the server sees it."""
+
+    def __init__(self, connection: ServerConnection, server: FeedServer) -> None:
+        self.connection = connection
+        self._server = server
+
+    def send(self, *events: dict[str, Any]) -> None:
+        self.connection.send(json.dumps(list(events)))
+
+    def send_raw(self, frame: str | bytes) -> None:
+        self.connection.send(frame)
+
+    def hear(self) -> dict[str, Any]:
+        words = json.loads(self.connection.recv(timeout=20))
+        self._server.said.append(words)
+        return words
+
+    def log_in(self) -> list[str]:
+        """Greet, accept the key, acknowledge every pair; return them."""
+        self.send({"ev": "status", "status": "connected", "message": "Connected Successfully"})
+        assert self.hear()["action"] == "auth"
+        self.send({"ev": "status", "status": "auth_success", "message": "authenticated"})
+        pairs = self.hear()["params"].split(",")
+        self.send(*({"ev": "status", "status": "success", "message": f"subscribed to: {pair}"} for pair in pairs))
+        return pairs
+
+    def stay(self) -> None:
+        """Keep the connection open until the test is over."""
+        while not self._server.over.wait(0.05):
+            pass
+
+    def drop(self) -> None:
+        """End the TCP connection without a close frame."""
+        self.connection.socket.close()
+
+
+@contextmanager
+def feed_server(script: Callable[[Peer, int], None]) -> Iterator[FeedServer]:
+    server = FeedServer(script)
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def trade(price: float, at_ms: int, q: int, *, symbol: str = "AAPL", size: int = 100) -> dict[str, Any]:
+    return {"ev": "T", "sym": symbol, "p": price, "s": size, "t": at_ms, "q": q}

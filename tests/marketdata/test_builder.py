@@ -1,0 +1,339 @@
+"""The builder: events in, one-minute bars out."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from marketdata.bars.builder import BarBuilder, fold
+from marketdata.bars.minute import PARTIAL, SECONDS, TRADES, VENDOR
+from marketdata.bars.sizes import BadSizeError, decimal_text, units
+from marketdata.bars.snapshot import SHARE
+from tests.factories import at, make_minute, make_second, make_sessions, make_trade
+
+SESSIONS = make_sessions()
+
+
+def values(bar):
+    return bar.open, bar.high, bar.low, bar.close, bar.volume / SHARE, bar.trades
+
+
+def live_builder(**options):
+    builder = BarBuilder(SESSIONS, now_ms=at("14:00"), **options)
+    builder.resume()
+    builder.add(make_second(9.0, time="14:28:59", symbol="OTHER"))
+    return builder
+
+
+# -- which trades count (MASSIVE B5) -------------------------------------------------------------------------------------------------
+
+
+def test_the_published_vector_of_a_regular_minute():
+    trades = [
+        make_trade(50.00, 100, time="14:30:00.120"),
+        make_trade(51.25, 10, time="14:30:01.500", conditions=(37,)),
+        make_trade(50.10, 200, time="14:30:05", conditions=(14, 41)),
+        make_trade(49.00, 1000, time="14:30:20", conditions=(2,)),
+        make_trade(50.60, 100, time="14:30:25", conditions=(10,)),
+        make_trade(48.00, 5000, time="14:30:30", conditions=(16,)),
+        make_trade(50.05, 0, time="14:30:42", conditions=(37,), ds="0.5"),
+        make_trade(49.95, 300, time="14:30:59.999", conditions=(14,)),
+    ]
+
+    [bar] = fold(trades, SESSIONS)
+
+    assert values(bar) == (50.00, 50.60, 49.95, 49.95, 1710.5, 7)
+    assert bar.vwap == pytest.approx(49.4607, abs=5e-5)
+    assert bar.opened_at_ms == at("14:30")
+    assert (bar.source, bar.complete) == (TRADES, True)
+
+
+def test_form_t_sets_prices_only_outside_the_regular_session():
+    def minute(clock):
+        return [
+            make_trade(10.0, 100, time=clock, conditions=(12,)),
+            make_trade(10.2, 100, time=clock, conditions=(12, 14)),
+            make_trade(11, 7, time=clock, conditions=(12, 37)),
+        ]
+
+    assert [values(bar) for bar in fold(minute("12:00:05"), SESSIONS)] == [(10.0, 10.2, 10.0, 10.2, 207, 3)]
+    assert fold(minute("15:00:05"), SESSIONS) == []
+
+
+def test_a_minute_of_odd_lots_has_no_bar():
+    assert fold([make_trade(10.0, 5, time="15:00:05", conditions=(37,))], SESSIONS) == []
+
+
+def test_a_trade_on_the_boundary_opens_the_next_bar():
+    bars = fold([make_trade(10.0, time="14:30:59.999"), make_trade(11.0, time="14:31:00.000")], SESSIONS)
+
+    assert [(bar.opened_at_ms, bar.close) for bar in bars] == [(at("14:30"), 10.0), (at("14:31"), 11.0)]
+
+
+# -- a set, not a sum ------------------------------------------------------------------------------------------------------------------
+
+trades = st.builds(
+    make_trade,
+    st.integers(1_00, 2_00).map(lambda cents: cents / 100),
+    st.integers(1, 500),
+    time=st.integers(at("14:30"), at("14:34")),
+    conditions=st.sampled_from([(), (), (14, 41), (37,), (2,), (10,), (16,), (38,)]),
+    symbol=st.sampled_from(["ACME", "BOLT"]),
+)
+tapes = st.lists(trades, min_size=1, max_size=40)
+seconds = st.builds(
+    make_second,
+    st.integers(1_00, 2_00).map(lambda cents: cents / 100),
+    st.integers(0, 500),
+    time=st.integers(0, 239).map(lambda second: at("14:30") + 1000 * second),
+    av=st.integers(0, 10_000),
+    o=st.integers(1_00, 2_00).map(lambda cents: cents / 100),
+)
+
+
+def last_stored(builder_events, *, step=1):
+    """Run events as a stream, closing bars on the way; return the last version of each bar that the guard of the table would keep."""
+    builder = BarBuilder(SESSIONS, unbroken=True)
+    table = {}
+
+    def keep(bars):
+        for bar in bars:
+            key = (bar.symbol, bar.opened_at_ms)
+            known = table.get(key)
+            if known is None or (bar.source, bar.version) >= (known.source, known.version):
+                table[key] = bar
+
+    for number, event in enumerate(builder_events):
+        builder.add(event)
+        if number % step == 0:
+            keep(builder.closed(builder.clock_ms))
+    keep(builder.finish())
+    assert builder.late_events == 0
+    return table
+
+
+@given(tape=tapes, data=st.data())
+def test_any_order_with_any_repeats_gives_the_same_bars(tape, data):
+    shuffled = data.draw(st.permutations(tape + data.draw(st.lists(st.sampled_from(tape), max_size=20))))
+
+    assert last_stored(shuffled) == last_stored(tape, step=7)
+
+
+@given(tape=st.lists(seconds, min_size=1, max_size=40), data=st.data())
+def test_seconds_in_any_order_with_repeats_and_corrections_give_the_same_bars(tape, data):
+    shuffled = data.draw(st.permutations(tape + data.draw(st.lists(st.sampled_from(tape), max_size=20))))
+
+    final = {key: (bar.open, bar.high, bar.low, bar.close, bar.volume) for key, bar in last_stored(shuffled).items()}
+    assert final == {key: (bar.open, bar.high, bar.low, bar.close, bar.volume) for key, bar in last_stored(tape, step=7).items()}
+
+
+@given(tape=tapes)
+@settings(max_examples=50)
+def test_volume_is_conserved_and_prices_are_in_order(tape):
+    from marketdata.feed.conditions import VOLUME, eligibility
+
+    bars = fold(tape, SESSIONS)
+    for bar in bars:
+        assert bar.low <= min(bar.open, bar.close) <= max(bar.open, bar.close) <= bar.high
+        mine = [trade for trade in tape if trade.sym == bar.symbol and trade.t // 60_000 * 60_000 == bar.opened_at_ms]
+        assert bar.volume == sum(int(trade.s) * SHARE for trade in mine if eligibility(trade.c, extended=False) & VOLUME)
+
+
+def test_a_trade_sent_again_with_another_content_keeps_the_larger_whatever_comes_first():
+    small, large = make_trade(10.0, 100, time="14:30:05", q=7), make_trade(10.5, 200, time="14:30:05", q=7)
+
+    assert (
+        [values(bar) for bar in fold([small, large], SESSIONS)]
+        == [values(bar) for bar in fold([large, small], SESSIONS)]
+        == [(10.5, 10.5, 10.5, 10.5, 200, 1)]
+    )
+
+
+def test_seconds_and_trades_never_meet_in_one_bar():
+    builder = BarBuilder(SESSIONS, unbroken=True)
+    for event in (make_second(10.0, 900, time="14:30:01"), make_trade(12.0, 100, time="14:30:02")):
+        builder.add(event)
+
+    [bar] = builder.finish()
+
+    assert values(bar) == (12.0, 12.0, 12.0, 12.0, 100, 1)
+
+
+# -- when a bar closes -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("event", "closes"), [(make_trade(10.0, time="14:30:30"), "14:31:01"), (make_second(10.0, time="14:30:30"), "14:31:03")]
+)
+def test_bars_close_a_little_after_their_minute_by_the_streams_time(event, closes):
+    builder = live_builder()
+    builder.add(event)
+
+    assert [bar for bar in builder.closed(at(closes) - 1) if bar.symbol == "ACME"] == []
+    assert [bar.opened_at_ms for bar in builder.closed(at(closes)) if bar.symbol == "ACME"] == [at("14:30")]
+
+
+def test_the_feeds_own_minute_closes_on_arrival_and_stands_above_seconds():
+    builder = live_builder()
+    builder.expect_minute_aggregates()
+    builder.add(make_second(10.0, 100, time="14:30:30"))
+    builder.add(make_minute(10.5, 150, time="14:30"))
+
+    [bar] = [bar for bar in builder.closed(at("14:31")) if bar.symbol == "ACME"]
+
+    assert (bar.close, bar.source, bar.complete) == (10.5, VENDOR, True)
+    builder.add(make_second(11.0, 999, time="14:30:40"))
+    assert builder.closed(at("14:31:30")) == []
+
+
+def test_a_bar_from_seconds_is_stored_only_where_the_awaited_minute_is_not_there_five_seconds_after():
+    builder = live_builder()
+    builder.expect_minute_aggregates()
+    builder.add(make_second(10.0, time="14:30:30"))
+
+    assert [bar for bar in builder.closed(at("14:31:04.999")) if bar.symbol == "ACME"] == []
+    assert [bar.source for bar in builder.closed(at("14:31:05")) if bar.symbol == "ACME"] == [SECONDS]
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_of_two_versions_of_the_feeds_minute_the_one_with_more_accumulated_volume_stays(order):
+    versions = [make_minute(10.0, 100, time="14:30", av=1000), make_minute(10.2, 160, time="14:30", av=1060)]
+    builder = live_builder()
+    bars = []
+    for place in order:
+        builder.add(versions[place])
+        bars += [bar for bar in builder.closed(at("14:31:01")) if bar.symbol == "ACME"]
+
+    assert bars[-1].close == 10.2
+
+
+def test_a_late_trade_revises_a_closed_bar_for_fifteen_minutes_of_stream_time():
+    builder = live_builder()
+    builder.add(make_trade(10.0, time="14:30:30"))
+    assert [bar.high for bar in builder.closed(at("14:31:01")) if bar.symbol == "ACME"] == [10.0]
+    builder.add(make_trade(12.0, time="14:30:40"))
+    [revised] = builder.closed(at("14:31:10"))
+    assert (revised.high, revised.volume) == (12.0, 200 * SHARE)
+
+    builder.add(make_trade(20.0, time="14:46:00.001", symbol="OTHER"))
+    builder.add(make_trade(13.0, time="14:30:50"))
+
+    assert builder.late_events == 1
+    assert [item.reason for item in builder.refused] == ["late"]
+
+
+def test_moving_bars_are_the_forming_ones_only():
+    builder = live_builder()
+    builder.add(make_trade(10.0, time="14:30:30"))
+    assert {bar.symbol for bar in builder.moving()} == {"ACME", "OTHER"}
+    assert builder.moving() == []
+    builder.closed(at("14:31:01"))
+    assert builder.moving() == []
+
+
+# -- whole minutes and broken lines --------------------------------------------------------------------------------------------------------
+
+
+def test_the_minute_in_which_a_line_comes_up_is_partial_and_the_next_is_whole():
+    builder = BarBuilder(SESSIONS, now_ms=at("14:30"))
+    builder.resume()
+    builder.add(make_trade(10.0, time="14:30:30"))
+    builder.add(make_trade(10.0, time="14:31:00.000"))
+
+    bars = builder.closed(at("14:32:01"))
+
+    assert [(bar.source, bar.complete) for bar in bars] == [(PARTIAL, False), (TRADES, True)]
+
+
+def test_a_line_that_falls_leaves_its_open_minutes_partial():
+    builder = live_builder()
+    builder.add(make_trade(10.0, time="14:30:30"))
+    builder.interrupt()
+    builder.resume()
+    builder.add(make_trade(10.1, time="14:30:50"))
+    builder.add(make_trade(10.2, time="14:31:10"))
+
+    bars = [bar for bar in builder.closed(at("14:32:01")) if bar.symbol == "ACME"]
+
+    assert [(bar.opened_at_ms, bar.complete) for bar in bars] == [(at("14:30"), False), (at("14:31"), True)]
+
+
+def test_a_line_that_stops_leaves_closed_bars_whole_and_the_forming_one_partial():
+    builder = live_builder()
+    builder.add(make_trade(10.0, time="14:30:30"))
+    builder.closed(at("14:31:01"))
+    builder.add(make_trade(11.0, time="14:31:30"))
+
+    [partial] = builder.abandon()
+
+    assert (partial.opened_at_ms, partial.source, partial.complete) == (at("14:31"), PARTIAL, False)
+
+
+# -- what is refused -----------------------------------------------------------------------------------------------------------------------
+
+
+def test_one_absurd_time_does_not_make_the_others_late():
+    builder = BarBuilder(SESSIONS, unbroken=True)
+    builder.add(make_trade(10.0, time="14:30:30"))
+    builder.add(make_trade(10.1, time="14:30:31"))
+    builder.add(make_trade(99.0, time=at("14:30", "2090-01-01")))
+    builder.add(make_trade(10.2, time="14:30:32"))
+
+    [bar] = builder.finish()
+
+    assert (bar.close, builder.late_events) == (10.2, 0)
+    assert [item.reason for item in builder.refused] == ["time_ahead"]
+
+
+def test_a_recording_that_begins_with_an_absurd_time_loses_only_that_event():
+    bars = fold(
+        [make_trade(99.0, time=at("14:30", "2090-01-01")), make_trade(10.0, time="14:30:30"), make_trade(10.2, time="14:30:32")], SESSIONS
+    )
+
+    assert [(bar.open, bar.close) for bar in bars] == [(10.0, 10.2)]
+
+
+def test_a_recording_may_jump_to_another_day_and_may_hold_a_single_event():
+    other_day = at("14:30:00", "2026-12-20")
+    bars = fold(
+        [
+            make_trade(10.0, time="14:30:30"),
+            make_trade(10.1, time="14:30:31"),
+            make_trade(11.0, time=other_day),
+            make_trade(11.5, time=other_day + 1),
+        ],
+        SESSIONS,
+    )
+
+    assert [bar.close for bar in bars] == [10.1, 11.5]
+    assert [bar.close for bar in fold([make_trade(10.0, time="14:30:30")], SESSIONS)] == [10.0]
+
+
+def test_exchange_test_tickers_are_dropped_by_exact_name():
+    builder = BarBuilder(SESSIONS, unbroken=True)
+    for symbol in ("ZVZZT", "ZTS", "ZVZZT"):
+        builder.add(make_trade(10.0, time="14:30:30", symbol=symbol))
+
+    assert [bar.symbol for bar in builder.finish()] == ["ZTS"]
+    assert builder.test_ticker_events == 2
+
+
+@pytest.mark.parametrize("symbol", ["A B", "AAPL'--", "Ä", "A\n", ""])
+def test_what_is_no_symbol_is_refused(symbol):
+    builder = BarBuilder(SESSIONS, unbroken=True)
+    builder.add(make_trade(10.0, time="14:30:30", symbol=symbol))
+
+    assert builder.finish() == []
+    assert [item.reason for item in builder.refused] == ["bad_symbol"]
+
+
+@pytest.mark.parametrize("text", ["-1", "nan", "inf", "1e400", "x", "", "0.0000000001", "9" * 30])
+def test_bad_sizes_are_refused(text):
+    with pytest.raises(BadSizeError):
+        units(text, 0)
+
+
+@given(st.decimals(min_value=0, max_value=10**12, places=6, allow_nan=False, allow_infinity=False))
+def test_sizes_survive_exactly(size):
+    from decimal import Decimal
+
+    assert Decimal(decimal_text(units(str(size), 0))) == size

@@ -1,0 +1,325 @@
+"""The live line over real sockets: what the feed may do to us, and what must be in the table afterwards."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from django.db import connection
+
+from marketdata.models import Bar, Heartbeat, RejectedEvent, Session
+from marketdata.stream import LiveStream
+from marketdata.writer import Writer, line_name
+from tests.feed_server import FeedServer, Peer, feed_server, trade
+from tests.processes import ROOT, command_environment, run_command, wait_until
+
+MINUTE = 60_000
+
+
+def this_minute() -> int:
+    return int(time.time() * 1000) // MINUTE * MINUTE
+
+
+@contextmanager
+def streaming(server: FeedServer, *, symbols=("AAPL", "MSFT"), kinds=("T",), connections=1) -> Iterator[LiveStream]:
+    writer = Writer(line_name(1, 1))
+    writer.acquire()
+    stream = LiveStream(
+        writer, Session.objects.table(), feed="massive", ws_url=server.url, key="k", symbols=symbols, kinds=kinds, connections=connections,
+        batch_size=100, flush_seconds=5.0, history=None,
+    )  # fmt: skip
+    result: list[object] = []
+
+    def run() -> None:
+        try:
+            result.append(stream.run())
+        except Exception as error:  # noqa: BLE001 - shown by the assertion at the end
+            result.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield stream
+    finally:
+        stream.stop()
+        thread.join(40)
+        assert not thread.is_alive()
+    assert not isinstance(result[0], Exception), result
+
+
+def three_minutes(peer: Peer, *, price: float = 10.0, first_q: int = 1, start: int | None = None) -> None:
+    """Send a trade in each of three minutes: the second is the first whole one, the third closes it."""
+    begin = this_minute() if start is None else start
+    for number in range(3):
+        peer.send(trade(price + number, begin + number * MINUTE + 1_500, first_q + number))
+
+
+def whole_bars() -> list[float]:
+    return [float(close) for close in Bar.objects.filter(complete=True).order_by("timestamp").values_list("close", flat=True)]
+
+
+def test_a_line_signs_in_subscribes_each_topic_and_stores_bars(market):
+    def script(peer, number):
+        peer.log_in()
+        three_minutes(peer)
+        peer.stay()
+
+    with feed_server(script) as server, streaming(server, kinds=("T", "A")):
+        wait_until(lambda: Bar.objects.count() == 2)
+        said = server.said
+    assert said[0] == {"action": "auth", "params": "k"}
+    assert set(said[1]["params"].split(",")) == {"T.AAPL", "T.MSFT", "A.AAPL", "A.MSFT"}
+    bars = list(Bar.objects.order_by("timestamp").values_list("close", "complete"))
+    assert [(float(close), complete) for close, complete in bars] == [(10.0, False), (11.0, True), (12.0, False)]
+    assert Heartbeat.objects.get(part="stream 1/1").state == "stopped"
+
+
+def test_three_connections_share_the_symbols(market):
+    def script(peer, number):
+        peer.log_in()
+        peer.stay()
+
+    symbols = [f"S{number}" for number in range(7)]
+    with feed_server(script) as server, streaming(server, symbols=symbols, connections=3):
+        wait_until(lambda: len(server.said) == 6)
+        subscribed = [words["params"].split(",") for words in server.said if words["action"] == "subscribe"]
+    assert sorted(len(pairs) for pairs in subscribed) == [2, 2, 3]
+    assert sorted(sum(subscribed, [])) == sorted(f"T.{symbol}" for symbol in symbols)
+
+
+@pytest.mark.parametrize("way", ["drop", 1000, 1001, 1008, 1011])
+def test_however_the_feed_ends_the_connection_the_line_comes_back_with_all_topics(market, way):
+    def script(peer, number):
+        peer.log_in()
+        if number == 1:
+            peer.send(trade(5.0, this_minute() + 10, 1))
+            peer.drop() if way == "drop" else peer.connection.close(way)
+            return
+        three_minutes(peer, first_q=10)
+        peer.stay()
+
+    with feed_server(script) as server, streaming(server):
+        wait_until(lambda: whole_bars() == [11.0])
+        subscriptions = [words["params"] for words in server.said if words["action"] == "subscribe"]
+    assert subscriptions[0] == subscriptions[1] == "T.AAPL,T.MSFT"
+    assert Bar.objects.order_by("timestamp").first().complete is False, "the minute of the break is never whole"
+
+
+def test_a_connection_that_breaks_during_the_sign_in_is_tried_again(market):
+    def script(peer, number):
+        if number == 1:
+            peer.drop()
+        elif number == 2:
+            peer.send({"ev": "status", "status": "connected"})
+            peer.hear()
+            peer.drop()
+        else:
+            peer.log_in()
+            three_minutes(peer)
+            peer.stay()
+
+    with feed_server(script) as server, streaming(server):
+        wait_until(lambda: whole_bars() == [11.0])
+        assert server.connections == 3
+
+
+def test_rubbish_between_good_events_is_kept_and_stops_nothing(market):
+    rubbish = ["[]", "not json", '{"ev":"AM","sym":"AAPL"}', '[{"sym":"AAPL"}]', '[{"ev":"ZZZ","sym":"AAPL"}]', b"\xff\xfe\x00", "[" * 3000]
+
+    def script(peer, number):
+        peer.log_in()
+        for frame in rubbish:
+            peer.send_raw(frame)
+        peer.connection.send(b"\xff\xfe", text=True)  # a text frame that is no UTF-8
+        peer.send(
+            {"ev": "LULD", "T": "AAPL", "h": 55.1, "l": 44.9, "i": [17], "t": 1795185000123456789}, {"ev": "status", "status": "whatever"}
+        )
+        three_minutes(peer)
+        peer.stay()
+
+    with feed_server(script) as server, streaming(server):
+        wait_until(lambda: whole_bars() == [11.0])
+        wait_until(lambda: RejectedEvent.objects.count() == 7)
+        assert server.connections == 1
+    assert sorted(RejectedEvent.objects.values_list("reason", flat=True)) == [
+        "no_event_type", "not_an_array", "not_json", "not_json", "not_json", "not_json", "unknown_event",
+    ]  # fmt: skip
+
+
+def test_a_frame_of_five_megabytes_is_stored_and_one_of_twenty_ends_only_the_connection(market):
+    def script(peer, number):
+        peer.log_in()
+        if number == 1:
+            begin = this_minute()
+            many = [trade(10.0, begin + MINUTE + 1_500, q) for q in range(2, 60_000)]
+            peer.send(trade(10.0, begin + 1_500, 1), *many, trade(10.0, begin + 2 * MINUTE + 1_500, 60_001))
+            wait_until(lambda: whole_bars() == [10.0])
+            peer.send_raw("[" + " " * 20_000_000 + "]")
+        else:
+            three_minutes(peer, first_q=70_000, start=this_minute() + 4 * MINUTE)
+        peer.stay()
+
+    with feed_server(script) as server, streaming(server):
+        wait_until(lambda: len(whole_bars()) == 2)
+        wait_until(lambda: Heartbeat.objects.get(part="stream 1/1").detail["reconnects"] == 1)
+        assert 5_000_000 > Heartbeat.objects.get(part="stream 1/1").detail["largest_frame"] > 3_000_000
+    assert Bar.objects.filter(complete=True).order_by("timestamp").first().trades == 59_998
+
+
+def test_a_refused_key_keeps_trying_and_says_so_without_the_key(market, caplog):
+    def script(peer, number):
+        peer.send({"ev": "status", "status": "connected"})
+        peer.hear()
+        peer.send({"ev": "status", "status": "auth_failed", "message": "authentication failed"})
+        peer.drop()
+
+    with feed_server(script) as server, streaming(server):
+        wait_until(lambda: Heartbeat.objects.filter(part="stream 1/1", state="refused").exists())
+        reason = Heartbeat.objects.get(part="stream 1/1").detail["reason"]
+        assert server.connections <= 3
+    assert "check MASSIVE_API_KEY" in reason
+
+
+def test_another_program_on_the_same_key_makes_it_wait_a_minute(market):
+    def script(peer, number):
+        peer.log_in()
+        peer.send({"ev": "status", "status": "max_connections", "message": "Maximum number of websocket connections exceeded."})
+        peer.connection.close(1008)
+
+    with feed_server(script) as server, streaming(server):
+        wait_until(lambda: Heartbeat.objects.filter(part="stream 1/1", state="cooling").exists())
+        assert Heartbeat.objects.get(part="stream 1/1").detail["lines"][0]["retry_seconds"] >= 60
+        assert server.connections == 1
+
+
+def test_topics_that_are_not_in_the_plan_are_named_as_missing(market, monkeypatch):
+    monkeypatch.setattr("marketdata.connection.SIGN_IN_SECONDS", 1.0)
+
+    def script(peer, number):
+        peer.send({"ev": "status", "status": "connected"})
+        peer.hear()
+        peer.send({"ev": "status", "status": "auth_success"})
+        peer.hear()
+        peer.send(
+            {"ev": "status", "status": "error", "message": "not authorized"},
+            {"ev": "status", "status": "success", "message": "subscribed to: T.AAPL"},
+        )
+        peer.stay()
+
+    with feed_server(script) as server, streaming(server):
+        wait_until(lambda: Heartbeat.objects.filter(part="stream 1/1", state="live").exists())
+        assert Heartbeat.objects.get(part="stream 1/1").detail["lines"][0]["missing_topics"] == 1
+
+
+def test_a_database_connection_that_is_cut_loses_nothing(market):
+    go_on = threading.Event()
+
+    def script(peer, number):
+        peer.log_in()
+        three_minutes(peer)
+        go_on.wait(30)
+        three_minutes(peer, first_q=10, start=this_minute() + 3 * MINUTE)
+        peer.stay()
+
+    with feed_server(script) as server, streaming(server):
+        wait_until(lambda: whole_bars() == [11.0])
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'tickstock stream 1/1'")
+        go_on.set()
+        wait_until(lambda: len(whole_bars()) == 4)
+    assert whole_bars() == [11.0, 12.0, 10.0, 11.0]
+
+
+def test_late_and_repeated_events_revise_a_stored_bar_once(market):
+    def script(peer, number):
+        peer.log_in()
+        three_minutes(peer)
+        wait_until(lambda: whole_bars() == [11.0])
+        late = trade(50.0, this_minute() + MINUTE + 2_000, 50)
+        peer.send(late, late)
+        peer.send(late)
+        peer.stay()
+
+    with feed_server(script) as server, streaming(server):
+        wait_until(lambda: Bar.objects.filter(high=50).exists())
+    bar = Bar.objects.get(high=50)
+    assert (bar.revision, bar.volume, bar.trades) == (1, 200, 2)
+
+
+# -- the command as a process --------------------------------------------------------------------------------------------------------------
+
+
+def start_command(server: FeedServer, *arguments: str) -> subprocess.Popen:
+    environment = command_environment(
+        MASSIVE_API_KEY="canary-key-7f3a", MASSIVE_WS_URL=server.url, MASSIVE_REST_URL="http://127.0.0.1:9", USE_SYNTHETIC_DATA="0"
+    )
+    command = [sys.executable, "manage.py", "stream_ticks", "--symbols", "AAPL,MSFT", "--events", "T", "--json", *arguments]
+    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def test_sigterm_stores_what_was_seen_and_exits_with_status_zero(market):
+    def script(peer, number):
+        peer.log_in()
+        three_minutes(peer)
+        peer.stay()
+
+    with feed_server(script) as server:
+        process = start_command(server)
+        wait_until(lambda: Bar.objects.count() == 2)
+        second = run_command(
+            "stream_ticks", "--symbols", "AAPL", check=False, MASSIVE_API_KEY="k", MASSIVE_WS_URL=server.url, USE_SYNTHETIC_DATA="0"
+        )
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=40)
+    assert process.returncode == 0, output
+    report = json.loads(output.splitlines()[-1])
+    assert (report["bars"], report["events"]) == (3, 3)
+    assert Bar.objects.count() == 3
+    assert (second.returncode, "already written by process" in second.stderr) == (1, True)
+    assert "canary-key" not in output
+
+
+def test_a_killed_stream_leaves_whole_bars_and_its_successor_goes_on(market):
+    def script(peer, number):
+        peer.log_in()
+        three_minutes(peer, first_q=10 * number, start=this_minute() + (number - 1) * 3 * MINUTE)
+        peer.stay()
+
+    with feed_server(script) as server:
+        process = start_command(server)
+        wait_until(lambda: Bar.objects.count() == 2)
+        process.kill()
+        process.communicate()
+        process = start_command(server)
+        wait_until(lambda: len(whole_bars()) == 2)
+        process.terminate()
+        output, _ = process.communicate(timeout=40)
+    assert process.returncode == 0, output
+    assert whole_bars() == [11.0, 11.0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--universe", "nonsense"], "There is no universe “nonsense”. Known are: combo_test, stock_etf_test."),
+        (["--events", "AM,XX"], "Unknown event kind XX"),
+        (["--connections", "4"], "between 1 and 3"),
+    ],
+)
+def test_a_wrong_live_call_is_one_sentence(market, arguments, words):
+    done = run_command(
+        "stream_ticks", *arguments, check=False, MASSIVE_API_KEY="k", MASSIVE_WS_URL="ws://127.0.0.1:9/stocks", USE_SYNTHETIC_DATA="0"
+    )
+    assert (done.returncode, words in done.stderr) == (1, True), done.stderr
+    assert not re.search("Traceback", done.stderr)
+
+
+def test_an_unreachable_database_is_one_sentence(market):
+    done = run_command("stream_ticks", check=False, MASSIVE_API_KEY="k", DATABASE_URL="postgresql://nobody@127.0.0.1:9/none")
+    assert (done.returncode, "The database cannot be reached" in done.stderr, "Traceback" in done.stderr) == (1, True, False), done.stderr
