@@ -7,3 +7,7 @@ class AccountsConfig(AppConfig):
     """who the user is."""
 
     name = "accounts"
+
+    def ready(self) -> None:
+        """Plug the receivers in."""
+        from accounts import receivers  # noqa: F401 - connecting is its effect

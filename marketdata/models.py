@@ -96,7 +96,9 @@ class UniverseQuerySet(models.QuerySet["Universe"]):
 
     def symbols_of(self, key: str) -> list[str]:
         """
-        Return the symbols of a universe key, a name or several joined by `:` (their union), in the universes' order, each once.
+        Return the symbols of a universe key, a name or several joined by `:` (their union), by position, each once.
+
+        Where two universes give the same position, the one named first comes first.
 
         UnknownUniverseError for an unknown name; never another universe in its place.
         """
@@ -107,10 +109,10 @@ class UniverseQuerySet(models.QuerySet["Universe"]):
             raise UnknownUniverseError(
                 f"There is no universe “{':'.join(unknown) or key}”. Known are: {', '.join(sorted(known)) or 'none; run `migrate` first'}."
             )
-        found: dict[str, None] = {}
-        for name in names:
-            members = Membership.objects.filter(universe_id=name).order_by("position", "symbol_id")
-            found.update(dict.fromkeys(members.values_list("symbol_id", flat=True)))
+        rank = {name: place for place, name in enumerate(names)}
+        members = Membership.objects.filter(universe_id__in=names).values_list("position", "universe_id", "symbol_id")
+        ordered = sorted(members, key=lambda member: (member[0], rank[member[1]], member[2]))
+        found = dict.fromkeys(symbol for _, _, symbol in ordered)
         return list(found)
 
 

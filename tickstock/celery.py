@@ -1,10 +1,15 @@
 """The Celery app and the whole beat table."""
 
 import os
+import warnings
 
 from celery import Celery
+from celery.exceptions import SecurityWarning
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tickstock.settings")  # noqa: TID251 - Celery's own entry, before settings
+
+# Celery warns of root because pickled tasks could run code; ours are JSON only
+warnings.filterwarnings("ignore", category=SecurityWarning)
 
 app = Celery("tickstock")
 app.config_from_object("django.conf:settings", namespace="CELERY")

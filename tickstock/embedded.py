@@ -14,6 +14,7 @@ import importlib.util
 import json
 import os
 import pwd
+import re
 import secrets
 import shutil
 import signal
@@ -74,8 +75,8 @@ def _package_folder(name: str) -> Path | None:
 
 
 def _short_folder(folder: Path, prefix: str) -> Path:
-    """Return `folder`, or a private temporary one, always the same, where a socket path inside it would be too long."""
-    if len(str(folder)) + len("/.s.PGSQL.5432") <= SOCKET_PATH_LIMIT:
+    """Return `folder`, or a private temporary one, always the same, where a socket path in it would be too long or need quoting in URLs."""
+    if len(str(folder)) + len("/.s.PGSQL.5432") <= SOCKET_PATH_LIMIT and re.fullmatch(r"[\w./-]+", str(folder), re.ASCII):
         return folder
     short = Path(tempfile.gettempdir()) / f"{prefix}{os.getuid()}-{hashlib.sha256(str(folder).encode()).hexdigest()[:12]}"
     short.mkdir(mode=0o700, exist_ok=True)
@@ -167,16 +168,16 @@ class Postgres:
         fresh = self.data if self._identity else self.data.with_suffix(".init")
         if fresh != self.data:
             shutil.rmtree(fresh, ignore_errors=True)
-        command = [
-            self._bin / "initdb", "-D", fresh, "-U", "postgres", "--auth-local=trust", "--auth-host=reject",
+        command: list[str] = [
+            str(self._bin / "initdb"), "-D", str(fresh), "-U", "postgres", "--auth-local=trust", "--auth-host=reject",
             "-E", "UTF8", "--locale=C.UTF-8", "--no-instructions", "--no-sync",
         ]  # fmt: skip
         done = subprocess.run(
-            command, cwd="/", capture_output=True, check=False,
+            command, cwd="/", capture_output=True, text=True, check=False,
             preexec_fn=_enter_user_namespace if self._namespace else None, **self._identity,
         )  # fmt: skip
         if done.returncode:
-            raise EmbeddedError(f"initdb failed in {fresh}: {done.stderr.decode(errors='replace')[-500:]}")
+            raise EmbeddedError(f"initdb failed in {fresh}: {done.stderr[-500:]}")
         if fresh != self.data:
             fresh.rename(self.data)  # a half-made cluster never has the real name
 

@@ -16,7 +16,9 @@ DATA_DIR = env.path("TICKSTOCK_DATA_DIR", BASE_DIR / ".data")
 COMMAND = sys.argv[1] if Path(sys.argv[0]).name == "manage.py" and len(sys.argv) > 1 else ""
 EMBEDDED = env.flag("TICKSTOCK_EMBEDDED", default=True)
 # These start the servers themselves, or need none
-SERVERLESS = COMMAND in {"up", "simulate_massive", "help", "version", "collectstatic", "makemessages"} or bool({"--help", "-h", "--version"} & set(sys.argv[1:]))
+SERVERLESS = COMMAND in {"up", "simulate_massive", "help", "version", "collectstatic", "makemessages"} or bool(
+    {"--help", "-h", "--version"} & set(sys.argv[1:])
+)
 
 # --- The feed ----------------------------------------------------------------------------------------------------------------------
 MASSIVE_API_KEY = env.text("MASSIVE_API_KEY")
@@ -193,7 +195,8 @@ USE_I18N = False
 # --- Static files --------------------------------------------------------------------------------------------------------------------
 STATIC_URL = "/static/"
 STATICFILES_DIRS = [BASE_DIR / "static"]
-STATIC_ROOT = BASE_DIR / "staticfiles"
+_collected = BASE_DIR / "staticfiles"
+STATIC_ROOT = _collected if COMMAND == "collectstatic" or _collected.is_dir() else None  # the one-command stack collects nothing
 WHITENOISE_USE_FINDERS = True  # the one-command stack has no collectstatic step
 WHITENOISE_AUTOREFRESH = DEBUG
 
@@ -243,6 +246,11 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
 CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_TIMEZONE = "UTC"
 
+# --- Scans ---------------------------------------------------------------------------------------------------------------------------
+SCAN_IMPORTS_DAYS = 7  # repaired and imported minutes that are younger are scanned by themselves; older ones when somebody asks
+INDICATOR_DAYS = 7  # how long one-minute values are kept
+DETECTION_DAYS = 30  # how long one-minute detections are kept
+
 # --- REST ----------------------------------------------------------------------------------------------------------------------------
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["accounts.authentication.TokenAuthentication", "accounts.authentication.SessionAuthentication"],
@@ -261,6 +269,7 @@ SPECTACULAR_SETTINGS = {
     "DESCRIPTION": "Real-time market state for US stocks: bars, detections, indicators. Times are ISO 8601 UTC; prices are exact.",
     "VERSION": "1",
     "OAS_VERSION": "3.1.0",
+    "SCHEMA_PATH_PREFIX": "/api/",
     "SERVE_INCLUDE_SCHEMA": False,
     "SERVE_PERMISSIONS": ["accounts.permissions.IsSignedIn"],
     "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "tickstock.http.describe_problems"],

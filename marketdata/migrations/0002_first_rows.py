@@ -17,11 +17,12 @@ def load(apps, schema_editor):  # noqa: ARG001 - Django's signature
     symbol, universe, membership, session = (
         apps.get_model("marketdata", name) for name in ("Symbol", "Universe", "Membership", "Session")
     )
+    places = {listing.symbol: place for place, listing in enumerate(LISTINGS)}  # the union of both keeps the order of the listing
     symbol.objects.bulk_create([symbol(**listing._asdict()) for listing in LISTINGS], ignore_conflicts=True)
     for key, name, description, members in UNIVERSES:
         universe.objects.get_or_create(key=key, defaults={"name": name, "description": description})
         membership.objects.bulk_create(
-            [membership(universe_id=key, symbol_id=member, position=place) for place, member in enumerate(members)], ignore_conflicts=True
+            [membership(universe_id=key, symbol_id=member, position=places[member]) for member in members], ignore_conflicts=True
         )
     until = date(datetime.now(UTC).year + 1, 12, 31)
     session.objects.bulk_create(

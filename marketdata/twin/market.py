@@ -21,6 +21,7 @@ _Amounts = TypeVar("_Amounts", Integers, Floats)
 _MIN_DAY_TRADES = 15_000  # 25 hours of sixty minutes of MIN_TRADES, and some to spare
 _MAX_DAY_TRADES = 110_000
 _HOUR_TRADES = 60 * MIN_TRADES
+_BLOCK = 1_024  # days; a path is drawn from the first day to the end of a block
 
 
 class Keys(NamedTuple):
@@ -90,7 +91,7 @@ class Market:
         if first >= end:
             return _NOTHING
         keys, number = self._keys(security), np.arange(first, end)
-        path = self._closes(security)
+        path = self._closes(security, -(-end // _BLOCK) * _BLOCK)
         previous, closes = path[first:end], path[first + 1 : end + 1]
         deviation = np.full(len(number), security.volatility)
         gap, high, low, size, count = uniforms(keys.days, number)
@@ -164,28 +165,26 @@ class Market:
             tape=draws("tape", *DRAWS),
         )
 
-    def _make_closes(self, security: Security) -> Floats:
+    def _make_closes(self, security: Security, days: int) -> Floats:
         """
-        Return the logarithms of the daily closes, preceded by the level before the first day, shape (DAYS + 1,).
+        Return the logarithms of the first `days` daily closes, preceded by the level before the first day, shape (days + 1,).
 
         A random walk with market, sector and own steps on slow cycles of sector and ticker, which give the market its stages; bounded
         smoothly, so that no price ever leaves plausible levels.
         """
-        keys, number = self._keys(security), np.arange(DAYS + 1)
-        loads = np.array([security.market, security.sector, security.own])
-        steps = loads @ normals(keys.day_steps, number)
+        keys, number = self._keys(security), np.arange(days + 1)
+        steps = _weighted(security, normals(keys.day_steps, number))
         steps[0] = 0
         phases, periods = uniforms(keys.cycles, np.arange(2)).T
         waves = np.sin(2 * np.pi * (number / (250 + 350 * periods[:, None]) + phases[:, None]))
         reach = min(1.0, security.volatility / 0.012)
-        walk = np.cumsum(steps) + reach * np.array([0.10, 0.20]) @ waves
+        walk = np.cumsum(steps) + reach * (0.10 * waves[0] + 0.20 * waves[1])
         return np.asarray(np.log(security.price) + security.band * np.tanh(walk / security.band))
 
     def _shape(self, security: Security, positions: Integers, *, steps: Streams, draws: Streams, profiles: tuple[Floats, Floats]) -> Shape:
         """Return the shape of parts that stand at `positions`, shape (bars, parts)."""
-        loads = np.array([security.market, security.sector, security.own]) / security.volatility
         high, low, gap, size = uniforms(draws, positions)
-        moves = np.einsum("s,sbp->bp", loads, normals(steps, positions))
+        moves = _weighted(security, normals(steps, positions)) / security.volatility
         return Shape(variance=profiles[0], volume=profiles[1], steps=moves, high=high, low=low, gap=gap, size=size)
 
     def _split_days(self, security: Security, days: Candles, first_day: int, run: list[int]) -> Candles:
@@ -233,6 +232,11 @@ class Market:
         sequence = (minute - hour.day.first_hour * 60) * 2**16
         vwap, keys = self.minute(security, minute).vwap, self._keys(security).tape
         return print_trades(bar, vwap, keys=keys, minute=minute, sequence=sequence, scale=security.scale)
+
+
+def _weighted(security: Security, steps: Floats) -> Floats:
+    """Return the sum of the steps of market, sector and ticker, each times its volatility. Term by term: no library may reorder it."""
+    return np.asarray(security.market * steps[0] + security.sector * steps[1] + security.own * steps[2])
 
 
 def _before(amounts: _Amounts) -> _Amounts:

@@ -1,6 +1,6 @@
 """What a REST request says: parameters read strictly, pages as cursors. Pure: texts in, values out."""
 
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from base64 import b64decode, urlsafe_b64encode
 from collections.abc import Mapping
 from datetime import date
 from urllib.parse import parse_qsl, urlencode
@@ -47,6 +47,6 @@ def resumed(query: Query) -> Query:
     if not text:
         return query
     try:
-        return dict(parse_qsl(urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode(), strict_parsing=True))
+        return dict(parse_qsl(b64decode(text + "=" * (-len(text) % 4), b"-_", validate=True).decode(), strict_parsing=True))
     except ValueError:
         raise BadRequestError("cursor is not one that this server gave; follow next_url as it stands.") from None

@@ -134,7 +134,9 @@ def roster(count: int) -> tuple[Security, ...]:
     if not 1 <= count <= len(LISTINGS) + MAKE_BELIEVE:
         raise ValueError(f"The twin has 1 to {len(LISTINGS) + MAKE_BELIEVE} tickers, not {count}.")
     listed = tuple(_security(listing, _LEVELS[listing.symbol]) for listing in LISTINGS[:count])
-    return listed + tuple(_make_believe(number) for number in range(count - len(listed)))
+    symbols = [_made_up_symbol(number) for number in range(count - len(listed))]
+    draws = uniforms(streams(0, *symbols), np.arange(3)).tolist()
+    return listed + tuple(_make_believe(number, symbol, draws[number]) for number, symbol in enumerate(symbols))
 
 
 def _security(listing: Listing, level: _Level, *, scale: int = 100, band: float = 0.9) -> Security:
@@ -151,11 +153,14 @@ def _security(listing: Listing, level: _Level, *, scale: int = 100, band: float 
     )
 
 
-def _make_believe(number: int) -> Security:
+def _made_up_symbol(number: int) -> str:
+    """Return QAAAA, QAAAB …"""
+    return "Q" + "".join(chr(ord("A") + number // 26**place % 26) for place in (3, 2, 1, 0))
+
+
+def _make_believe(number: int, symbol: str, draws: list[float]) -> Security:
     """Return a made-up company; every fortieth trades below a dollar, in ticks of a hundredth of a cent."""
-    letters = "".join(chr(ord("A") + number // 26**place % 26) for place in (3, 2, 1, 0))
-    symbol = f"Q{letters}"
-    price, volume, own = (float(draw) for draw in uniforms(streams(0, symbol), np.arange(3))[0])
+    price, volume, own = draws
     penny = number % PENNY_EVERY == PENNY_EVERY - 1
     exchange, sector = ("XNAS", "XNYS")[number % 2], SECTORS[number % len(SECTORS)]
     listing = Listing(symbol, f"Made-up Company {symbol}", "CS", exchange, sector, "Make-believe")

@@ -81,7 +81,7 @@ def print_trades(bar: Candles, vwap: float, *, keys: Streams, minute: int, seque
     sizes, rest = _round_lots(volume - int(odd_sizes.sum()), weight[:setting])
     prices = np.concatenate((ticks, odd_ticks)) / scale
     sizes = np.concatenate((sizes, odd_sizes))
-    balance = (vwap * volume - float(prices @ sizes)) / rest
+    balance = (vwap * volume - float((prices * sizes).sum())) / rest
 
     times = np.sort(np.floor(time[:setting] * 60_000).astype(np.int64))
     second = times[np.floor(beside[setting:] * setting).astype(np.int64)] // 1_000 * 1_000

@@ -133,7 +133,7 @@ class Command(BaseCommand):
             finally:
                 self._stop_all()
 
-    def _on_signal(self, signum: int, frame: Any) -> None:  # noqa: ARG002 - the signal module's signature
+    def _on_signal(self, signum: int, frame: Any) -> None:
         self._signals += 1
         self._stopping.set()
         if self._signals > 2:
@@ -153,7 +153,9 @@ class Command(BaseCommand):
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise CommandError(f"A stack already runs on {folder}. Stop it first, or give this one another TICKSTOCK_DATA_DIR.") from None
+                raise CommandError(
+                    f"A stack already runs on {folder}. Stop it first, or give this one another TICKSTOCK_DATA_DIR."
+                ) from None
             yield
 
     # -- start ----------------------------------------------------------------------------------------------------------------------
@@ -171,11 +173,11 @@ class Command(BaseCommand):
         password = self._first_admin()
         if not options["no_feed"] and settings.USE_SYNTHETIC_DATA:
             self._start_twin()
-        web = self._add("web", ["-m", "daphne", "-b", "127.0.0.1", "-p", str(port), "tickstock.asgi:application"])
+        web = self._add("web", ["-m", "daphne", "-v", "0", "-b", "127.0.0.1", "-p", str(port), "tickstock.asgi:application"])
         if not options["no_feed"]:
             self._add("stream", ["manage.py", "stream_ticks"])
         if not options["no_worker"]:
-            celery = ["-m", "celery", "-A", "tickstock"]
+            celery = ["-m", "celery", "--quiet", "-A", "tickstock"]
             self._add("worker", [*celery, "worker", "-P", "threads", "-c", "2", "-l", "WARNING", "--without-gossip", "--without-mingle"])
             schedule = str(settings.DATA_DIR / f"beat-{settings.FEED_NAME}")
             self._add("beat", [*celery, "beat", "-l", "WARNING", "-s", schedule, "--pidfile="])
@@ -312,4 +314,3 @@ def _answers(url: str) -> bool:
             return bool(answer.status == 200)
     except (urllib.error.URLError, OSError):
         return False
-

@@ -1,0 +1,85 @@
+"""Who is asking: a token in the Authorization header, a session cookie, a name with a password. DRF's defaults, named in settings only."""
+
+from datetime import timedelta
+from typing import Any
+
+from django.contrib.auth import authenticate
+from django.http import HttpRequest
+from django.utils import timezone
+from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from rest_framework import authentication
+from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.request import Request
+
+from accounts import limits
+from accounts.models import TOKEN_FORM, ApiToken, User
+
+REFUSED = "The token is not valid: it is unknown, expired or revoked. Make a new one with POST /api/tokens/."
+NOTE_USE_EVERY = timedelta(minutes=1)
+
+
+def user_for_token(text: str) -> tuple[User, ApiToken]:
+    """Return whose token this is, and its row. AuthenticationFailed, always with the same words, whatever is wrong."""
+    form = TOKEN_FORM.fullmatch(text)
+    token = ApiToken.objects.select_related("user").filter(prefix=form[1]).first() if form else None
+    now = timezone.now()
+    if token is None or not token.opens(text, at=now) or not token.user.is_active:
+        raise AuthenticationFailed(REFUSED)
+    if token.last_used_at is None or token.last_used_at < now - NOTE_USE_EVERY:
+        ApiToken.objects.filter(pk=token.pk).not_used_since(now - NOTE_USE_EVERY).update(last_used_at=now)
+    return token.user, token
+
+
+def user_for_password(request: HttpRequest | Request, name: str, password: str) -> User | None:
+    """
+    Return the user, or None whatever is wrong with name or password, after the same work.
+
+    TooManyTriesError and CountUnavailableError of `limits`, before the password is looked at.
+    """
+    address = request.META.get("REMOTE_ADDR", "")
+    limits.take_try(name, address)
+    # Django hashes the password also where nobody has that name, and refuses the disabled after it
+    user = authenticate(request, username=name, password=password)
+    if isinstance(user, User):
+        limits.forgive_tries(name, address)
+        return user
+    return None
+
+
+class TokenAuthentication(authentication.BaseAuthentication):
+    """`Authorization: Bearer ts_…`; any other scheme is not ours."""
+
+    def authenticate(self, request: Request) -> tuple[User, ApiToken] | None:
+        """Return user and token, None without a Bearer header. AuthenticationFailed."""
+        scheme, _, text = authentication.get_authorization_header(request).decode("latin-1").partition(" ")
+        return user_for_token(text.strip()) if scheme.lower() == "bearer" else None
+
+    def authenticate_header(self, request: Request) -> str:  # noqa: ARG002 - DRF's signature
+        """Return what WWW-Authenticate says on a 401."""
+        return "Bearer"
+
+
+class SessionAuthentication(authentication.SessionAuthentication):
+    """The browser's session; DRF asks every unsafe request that has one for its CSRF token."""
+
+
+class TokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]  # untyped upstream
+    """How the OpenAPI description names the token."""
+
+    target_class = TokenAuthentication
+    name = "token"
+
+    def get_security_definition(self, auto_schema: Any) -> dict[str, str]:  # noqa: ARG002 - drf-spectacular's signature
+        """Return the security scheme object."""
+        return {"type": "http", "scheme": "bearer", "description": "A token of POST /api/tokens/."}
+
+
+class SessionScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]  # untyped upstream
+    """How the OpenAPI description names the browser's session."""
+
+    target_class = SessionAuthentication
+    name = "session"
+
+    def get_security_definition(self, auto_schema: Any) -> dict[str, str]:  # noqa: ARG002 - drf-spectacular's signature
+        """Return the security scheme object."""
+        return {"type": "apiKey", "in": "cookie", "name": "sessionid", "description": "The session of the signed-in browser."}

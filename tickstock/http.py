@@ -1,0 +1,219 @@
+"""Problem details, exact JSON, /health and /ready. Named in settings and urls; imported by no app."""
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from http import HTTPStatus
+from io import BytesIO
+from typing import Any, Protocol
+
+import msgspec
+from django.core.exceptions import PermissionDenied
+from django.db import InterfaceError, OperationalError
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
+from django.views import defaults
+from rest_framework import exceptions
+from rest_framework.parsers import JSONParser
+from rest_framework.renderers import BaseRenderer
+
+BODY_LIMIT = 1_000_000  # bytes; no request of ours needs more
+_encoder = msgspec.json.Encoder()
+
+
+# ---- JSON ---------------------------------------------------------------------------------------------------------------------------
+
+
+def exact_number(value: Decimal) -> str:
+    """Return the decimal's digits without exponent or needless zeros; nothing is rounded. `null` where it is not finite."""
+    if not value.is_finite():
+        return "null"
+    text = format(value, "f")
+    if "." in text:
+        text = text.rstrip("0").rstrip(".")
+    return "0" if text in {"-0", ""} else text
+
+
+def moment(value: datetime) -> str:
+    """Return ISO 8601 in UTC with Z; milliseconds only where they are not zero. ValueError without a time zone."""
+    if value.tzinfo is None:
+        raise ValueError(f"{value!r} has no time zone.")
+    at = value.astimezone(UTC).replace(tzinfo=None)
+    return at.isoformat(timespec="milliseconds" if at.microsecond >= 1000 else "seconds") + "Z"
+
+
+def json_bytes(value: Any) -> bytes:
+    """Return the value as JSON with exact decimals and moments in UTC."""
+    return _encoder.encode(_plain(value))
+
+
+def _plain(value: Any) -> Any:
+    """Return the value in types that the encoder writes as we want them."""
+    kind = type(value)
+    if kind in {str, int, float, bool, type(None)}:
+        return value
+    if kind is Decimal:
+        return msgspec.Raw(exact_number(value).encode())
+    if kind is datetime:
+        return moment(value)
+    if isinstance(value, dict):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, int | float):
+        return value
+    return str(value)  # str subclasses and lazy text
+
+
+class ExactJSONRenderer(BaseRenderer):
+    """JSON whose numbers are the stored decimals, digit for digit."""
+
+    media_type = "application/json"
+    format = "json"
+    charset = None
+
+    def render(self, data: Any, accepted_media_type: str | None = None, renderer_context: Any = None) -> bytes:  # noqa: ARG002
+        """Return the body; nothing where there is no data."""
+        return b"" if data is None else json_bytes(data)
+
+
+class BodyTooLarge(exceptions.APIException):
+    """More bytes than any request of ours needs."""
+
+    status_code = 413
+    default_detail = f"The body is larger than {BODY_LIMIT:,} bytes."
+
+
+class BoundedJSONParser(JSONParser):
+    """DRF's parser, which would read a body of any size and nests without end."""
+
+    def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Any:
+        """Return the value. ParseError where it is not JSON, BodyTooLarge where it is too long."""
+        body = stream.read(BODY_LIMIT + 1)
+        if len(body) > BODY_LIMIT:
+            raise BodyTooLarge
+        try:
+            return super().parse(BytesIO(body), media_type, parser_context)
+        except RecursionError:
+            raise exceptions.ParseError("The JSON is nested too deeply.") from None
+
+
+# ---- Problem details (RFC 9457) --------------------------------------------------------------------------------------------------------
+
+
+def problem(status: int, detail: str, *, errors: list[dict[str, str]] | None = None) -> HttpResponse:
+    """Return an answer of type application/problem+json."""
+    body: dict[str, Any] = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
+    if errors:
+        body["errors"] = errors
+    return HttpResponse(json_bytes(body), status=status, content_type="application/problem+json")
+
+
+def problem_details(error: Exception, context: dict[str, Any]) -> HttpResponse | None:  # noqa: ARG001 - DRF's signature
+    """Return what DRF answers to an exception; None hands it on to Django, which logs it and answers 500."""
+    if isinstance(error, Http404):
+        error = exceptions.NotFound(*error.args)
+    elif isinstance(error, PermissionDenied):
+        error = exceptions.PermissionDenied(*error.args)
+    elif isinstance(error, OperationalError | InterfaceError):
+        return _with_headers(problem(503, "The database does not answer. Try again in a moment."), {"Retry-After": "5"})
+    if not isinstance(error, exceptions.APIException):
+        return None
+    errors = list(_field_errors(error.detail)) if isinstance(error, exceptions.ValidationError) else []
+    detail = " ".join(f"{one['field']}: {one['message']}" if one["field"] else one["message"] for one in errors) or str(error.detail)
+    headers = {}
+    if authenticate := getattr(error, "auth_header", None):
+        headers["WWW-Authenticate"] = authenticate
+    if wait := getattr(error, "wait", None):
+        headers["Retry-After"] = str(int(wait))
+    return _with_headers(problem(error.status_code, detail, errors=errors), headers)
+
+
+def _with_headers(response: HttpResponse, headers: dict[str, str]) -> HttpResponse:
+    for name, value in headers.items():
+        response[name] = value
+    return response
+
+
+def _field_errors(detail: Any, field: str = "") -> Iterator[dict[str, str]]:
+    """Walk DRF's nested error detail; `field` is a dotted path, empty where the whole request is meant."""
+    if isinstance(detail, dict):
+        for key, inner in detail.items():
+            name = "" if key == "non_field_errors" else str(key)
+            yield from _field_errors(inner, ".".join(part for part in (field, name) if part))
+    elif isinstance(detail, list):
+        for inner in detail:
+            yield from _field_errors(inner, field)
+    else:
+        yield {"field": field, "message": str(detail)}
+
+
+class ErrorPage(Protocol):
+    """One of Django's own error views."""
+
+    def __call__(self, request: HttpRequest, exception: Exception) -> HttpResponseBase:
+        """Return the page."""
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBase:
+    """Answer 400: what Django itself refused before any view."""
+    return _error_page(request, exception, 400, "The request cannot be understood.", defaults.bad_request)
+
+
+def permission_denied(request: HttpRequest, exception: Exception) -> HttpResponseBase:
+    """Answer 403."""
+    return _error_page(request, exception, 403, "You may not do this.", defaults.permission_denied)
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponseBase:
+    """Answer 404."""
+    return _error_page(request, exception, 404, "Nothing is at this address. The list of addresses: /api/schema/", defaults.page_not_found)
+
+
+def server_error(request: HttpRequest) -> HttpResponseBase:
+    """Answer 500; the log says why, the answer does not."""
+    if request.path.startswith("/api/"):
+        return problem(500, "Something broke on our side; the log says what.")
+    return defaults.server_error(request)
+
+
+def _error_page(request: HttpRequest, exception: Exception, status: int, detail: str, page: ErrorPage) -> HttpResponseBase:
+    return problem(status, detail) if request.path.startswith("/api/") else page(request, exception)
+
+
+# ---- The OpenAPI description --------------------------------------------------------------------------------------------------------
+
+PROBLEM_SCHEMA = {
+    "type": "object",
+    "description": "Problem details, RFC 9457.",
+    "required": ["type", "title", "status", "detail"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["field", "message"],
+                "properties": {"field": {"type": "string"}, "message": {"type": "string"}},
+            },
+        },
+    },
+}
+
+
+def describe_problems(result: dict[str, Any], **_: Any) -> dict[str, Any]:
+    """Say at every operation of the description how it fails. A post-processing hook of drf-spectacular."""
+    schemas = {**result.get("components", {}).get("schemas", {}), "Problem": PROBLEM_SCHEMA}
+    failure = {
+        "description": "What is wrong, and with which field.",
+        "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    }
+    paths = {
+        path: {method: {**operation, "responses": {**operation["responses"], "default": failure}} for method, operation in methods.items()}
+        for path, methods in result["paths"].items()
+    }
+    return {**result, "paths": paths, "components": {**result.get("components", {}), "schemas": schemas}}
