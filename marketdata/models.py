@@ -11,6 +11,7 @@ from typing import Any
 from django.core.validators import RegexValidator
 from django.db import models
 from django.db.models.lookups import Exact
+from django.utils import timezone
 from timescale.db.models.fields import TimescaleDateTimeField
 
 from marketdata.bars.session import Hours, SessionTable
@@ -246,7 +247,8 @@ class Bar(models.Model):
     complete = models.BooleanField(help_text="the stream saw the whole minute")
     is_final = models.BooleanField(default=False, help_text="nothing but a repair may change it")
     writer_epoch = models.BigIntegerField()
-    updated_at = models.DateTimeField()
+    valued_at = models.DateTimeField(default=timezone.now, help_text="since when it has these values")
+    updated_at = models.DateTimeField(help_text="when anything of it changed")
 
     objects = BarQuerySet.as_manager()
 

@@ -52,7 +52,9 @@ CREATE TEMPORARY TABLE IF NOT EXISTS staged_days (
 """
 
 _UPSERT = """
-WITH fresh AS (
+WITH now AS MATERIALIZED (
+    SELECT clock_timestamp() AS moment
+), fresh AS (
     SELECT symbol, timestamptz 'epoch' + opened_at_ms * interval '1 millisecond' AS timestamp,
            open, high, low, close, volume, vwap, trades, source, source_version, complete
     FROM staged_bars
@@ -61,16 +63,18 @@ WITH fresh AS (
     WHERE bar.timestamp >= %(first)s AND bar.timestamp <= %(last)s
 ), stored AS (
     INSERT INTO ohlcv_1min AS bar (symbol, timestamp, open, high, low, close, volume, vwap, trades, source, source_version,
-                                   revision, complete, is_final, writer_epoch, updated_at)
+                                   revision, complete, is_final, writer_epoch, valued_at, updated_at)
     SELECT symbol, timestamp, open, high, low, close, volume, vwap, trades, source, source_version,
-           0, complete, source >= %(settled)s, %(epoch)s, clock_timestamp()
-    FROM fresh ORDER BY symbol, timestamp
+           0, complete, source >= %(settled)s, %(epoch)s, now.moment, now.moment
+    FROM fresh, now ORDER BY symbol, timestamp
     ON CONFLICT (symbol, timestamp) DO UPDATE SET
         open = excluded.open, high = excluded.high, low = excluded.low, close = excluded.close, volume = excluded.volume,
         vwap = coalesce(excluded.vwap, bar.vwap), trades = coalesce(excluded.trades, bar.trades),
         source = excluded.source, source_version = excluded.source_version,
-        revision = bar.revision + CASE WHEN (bar.open, bar.high, bar.low, bar.close, bar.volume)
-            IS DISTINCT FROM (excluded.open, excluded.high, excluded.low, excluded.close, excluded.volume) THEN 1 ELSE 0 END,
+        (revision, valued_at) = (SELECT
+            CASE WHEN is_other THEN bar.revision + 1 ELSE bar.revision END, CASE WHEN is_other THEN excluded.valued_at ELSE bar.valued_at END
+            FROM (SELECT (bar.open, bar.high, bar.low, bar.close, bar.volume) IS DISTINCT FROM
+                         (excluded.open, excluded.high, excluded.low, excluded.close, excluded.volume) AS is_other) AS compared),
         complete = excluded.complete, is_final = bar.is_final OR excluded.is_final,
         writer_epoch = excluded.writer_epoch, updated_at = excluded.updated_at
     WHERE (excluded.source, excluded.source_version) >= (bar.source, bar.source_version)
@@ -84,7 +88,7 @@ WITH fresh AS (
     INSERT INTO bar_revisions (symbol, timestamp, revision, open, high, low, close, volume, vwap, trades, source, source_version,
                                complete, stored_at, replaced_at, cause)
     SELECT before.symbol, before.timestamp, before.revision, before.open, before.high, before.low, before.close, before.volume,
-           before.vwap, before.trades, before.source, before.source_version, before.complete, before.updated_at, stored.updated_at,
+           before.vwap, before.trades, before.source, before.source_version, before.complete, before.valued_at, stored.updated_at,
            %(cause)s
     FROM before JOIN stored USING (symbol, timestamp) WHERE stored.revision > before.revision
 )

@@ -2,6 +2,7 @@
 
 import django.core.validators
 import django.db.models.deletion
+import django.utils.timezone
 import django.db.models.lookups
 import marketdata.models
 import timescale.db.models.fields
@@ -204,7 +205,8 @@ class Migration(migrations.Migration):
                 ('complete', models.BooleanField(help_text='the stream saw the whole minute')),
                 ('is_final', models.BooleanField(default=False, help_text='nothing but a repair may change it')),
                 ('writer_epoch', models.BigIntegerField()),
-                ('updated_at', models.DateTimeField()),
+                ('valued_at', models.DateTimeField(default=django.utils.timezone.now, help_text='since when it has these values')),
+                ('updated_at', models.DateTimeField(help_text='when anything of it changed')),
             ],
             options={
                 'db_table': 'ohlcv_1min',
