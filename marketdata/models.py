@@ -8,6 +8,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
+from django.contrib.postgres.fields import ArrayField
 from django.core.validators import RegexValidator
 from django.db import models
 from django.db.models.lookups import Exact
@@ -417,6 +418,169 @@ class FeedOrigin(models.Model):
     class Meta:
         db_table = "feed_origin"
         constraints = [models.CheckConstraint(name="feed_origin_single", condition=models.Q(id=1))]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class FeedSpan(models.Model):
+    """
+    Evidence: from `began_at` to `alive_until` (stream time) a line was up and subscribed to these symbols.
+
+    A minute of a symbol that lies wholly in a span and has no bar had no trade; one that does not is unknown until REST was asked.
+    """
+
+    line = models.CharField(max_length=40, help_text="stream 1/1, line 1")
+    began_at = models.DateTimeField()
+    alive_until = models.DateTimeField()
+    symbols = ArrayField(models.CharField(max_length=20))
+    kinds = ArrayField(models.CharField(max_length=8))
+    ended = models.CharField(max_length=200, blank=True, default="", help_text="why it ended; empty while it lasts")
+
+    class Meta:
+        db_table = "feed_spans"
+        indexes = [models.Index(fields=["alive_until", "began_at"], name="feed_span_time_idx")]
+
+    def __str__(self) -> str:
+        return f"{self.line} {self.began_at:%Y-%m-%d %H:%M:%S} to {self.alive_until:%H:%M:%S}"
+
+
+class GapCause(models.TextChoices):
+    """Why minutes are missing."""
+
+    FEED_DOWN = "feed_down", "feed down"
+    PARTIAL = "partial", "seen in part"
+    UNKNOWN = "unknown", "unknown"
+
+
+class GapState(models.TextChoices):
+    """How far the repair is."""
+
+    OPEN = "open", "open"
+    REPAIRED = "repaired", "repaired"
+    EMPTY = "empty", "asked, no trade"
+
+
+class Gap(models.Model):
+    """Minutes of one symbol, [first_minute, last_minute], that no evidence covers, until REST was asked for them."""
+
+    symbol = models.ForeignKey(Symbol, on_delete=models.PROTECT, db_column="symbol", db_index=False, related_name="gaps")
+    first_minute = models.DateTimeField()
+    last_minute = models.DateTimeField()
+    cause = models.CharField(max_length=12, choices=GapCause.choices)
+    state = models.CharField(max_length=10, choices=GapState.choices, default=GapState.OPEN)
+    opened_at = models.DateTimeField()
+    asked_at = models.DateTimeField(null=True, blank=True)
+    closed_at = models.DateTimeField(null=True, blank=True)
+    attempts = models.IntegerField(default=0)
+    bars_found = models.IntegerField(default=0)
+    last_error = models.CharField(max_length=300, blank=True, default="")
+
+    class Meta:
+        db_table = "gaps"
+        constraints = [
+            models.UniqueConstraint(fields=["symbol", "first_minute"], name="gap_once"),
+            models.CheckConstraint(name="gap_order", condition=models.Q(last_minute__gte=models.F("first_minute"))),
+        ]
+        indexes = [
+            models.Index(fields=["state", "-last_minute"], name="gap_state_idx"),
+            models.Index(fields=["symbol", "-last_minute"], name="gap_symbol_idx"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.symbol_id} {self.first_minute:%Y-%m-%d %H:%M} to {self.last_minute:%H:%M} {self.state}"
+
+
+class Reconciliation(models.Model):
+    """One day's stored minutes held against REST or flat files: how many agreed, what differed and was repaired."""
+
+    date = models.DateField(help_text="the exchange's day")
+    source = models.CharField(max_length=10, help_text="rest or flatfile")
+    started_at = models.DateTimeField()
+    finished_at = models.DateTimeField(null=True, blank=True)
+    symbols = models.IntegerField(default=0)
+    compared = models.IntegerField(default=0)
+    matched = models.IntegerField(default=0)
+    missing_here = models.IntegerField(default=0)
+    missing_there = models.IntegerField(default=0)
+    differing = models.IntegerField(default=0)
+    fields = models.JSONField(default=dict, help_text="how often open, high, low, close, volume differed")
+    repaired = models.IntegerField(default=0)
+    error = models.CharField(max_length=300, blank=True, default="")
+
+    class Meta:
+        db_table = "reconciliations"
+        ordering = ["-date", "-started_at"]
+
+    def __str__(self) -> str:
+        return f"{self.date} {self.source}"
+
+
+class Split(models.Model):
+    """A share split: from the execution date on, `split_from` old shares are `split_to` new ones. Stored bars stay raw."""
+
+    symbol = models.ForeignKey(Symbol, on_delete=models.PROTECT, db_column="symbol", db_index=False, related_name="splits")
+    execution_date = models.DateField()
+    split_from = Numeric()
+    split_to = Numeric()
+
+    class Meta:
+        db_table = "splits"
+        constraints = [
+            models.UniqueConstraint(fields=["symbol", "execution_date"], name="split_once"),
+            models.CheckConstraint(name="split_positive", condition=models.Q(split_from__gt=0, split_to__gt=0)),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.symbol_id} {self.split_to}:{self.split_from} {self.execution_date}"
+
+
+class Dividend(models.Model):
+    """A cash dividend a share, in the currency of the listing."""
+
+    symbol = models.ForeignKey(Symbol, on_delete=models.PROTECT, db_column="symbol", db_index=False, related_name="dividends")
+    ex_date = models.DateField()
+    cash_amount = Numeric()
+    pay_date = models.DateField(null=True, blank=True)
+
+    class Meta:
+        db_table = "dividends"
+        constraints = [
+            models.UniqueConstraint(fields=["symbol", "ex_date", "cash_amount"], name="dividend_once"),
+            models.CheckConstraint(name="dividend_positive", condition=models.Q(cash_amount__gt=0)),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.symbol_id} {self.cash_amount} {self.ex_date}"
+
+
+class SymbolChange(models.Model):
+    """That a company traded as `old` before the date and as `new` from it on. Rows stay with the ticker that they were printed under."""
+
+    old = models.CharField(max_length=20)
+    new = models.CharField(max_length=20)
+    date = models.DateField()
+
+    class Meta:
+        db_table = "symbol_changes"
+        constraints = [models.UniqueConstraint(fields=["old", "date"], name="symbol_change_once")]
+
+    def __str__(self) -> str:
+        return f"{self.old} to {self.new} {self.date}"
+
+
+class ImportedFile(models.Model):
+    """How far the import of one file came, so that it can go on after an interruption."""
+
+    digest = models.CharField(max_length=64, primary_key=True, help_text="SHA-256 of the file, with the options that change its meaning")
+    name = models.CharField(max_length=300)
+    rows_done = models.BigIntegerField(default=0, help_text="rows read whose batch is committed")
+    finished_at = models.DateTimeField(null=True, blank=True)
+    report = models.JSONField(default=dict)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        db_table = "imported_files"
 
     def __str__(self) -> str:
         return self.name
