@@ -4,11 +4,13 @@ The schema of the market: symbols, universes, bars and what happened to them. Qu
 `ohlcv_1min` is written by `writer.py` alone; every other part reads.
 """
 
+from collections.abc import Iterable
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
 from django.contrib.postgres.fields import ArrayField
+from django.contrib.postgres.indexes import BrinIndex
 from django.core.validators import RegexValidator
 from django.db import models
 from django.db.models.lookups import Exact
@@ -258,6 +260,7 @@ class Bar(models.Model):
         indexes = [
             models.Index(fields=["-timestamp"], name="ohlcv_1min_ts_idx"),
             models.Index(fields=["symbol", "-timestamp"], include=["open", "high", "low", "close", "volume"], name="ohlcv_1min_cover_idx"),
+            BrinIndex(fields=["updated_at"], autosummarize=True, name="ohlcv_1min_updated_brin"),  # the sweep asks what changed since
         ]
         constraints = [
             *bar_checks("ohlcv_1min"),
@@ -333,7 +336,11 @@ class SessionQuerySet(models.QuerySet["Session"]):
     def table(self) -> SessionTable:
         """Return them all as a value that answers without the database."""
         rows = self.values_list("pre_open", "open", "close", "post_close")
-        return SessionTable([Hours(*(round(moment.timestamp() * 1000) for moment in row)) for row in rows.iterator()])
+        return SessionTable([_hours(row) for row in rows.iterator()])
+
+
+def _hours(moments: Iterable[datetime]) -> Hours:
+    return Hours(*(round(moment.timestamp() * 1000) for moment in moments))
 
 
 class Session(models.Model):
@@ -356,6 +363,10 @@ class Session(models.Model):
 
     def __str__(self) -> str:
         return f"{self.date} ({self.calendar})"
+
+    def hours(self) -> Hours:
+        """Return the session as a value."""
+        return _hours((self.pre_open, self.open, self.close, self.post_close))
 
 
 class WriterLease(models.Model):
@@ -584,3 +595,45 @@ class ImportedFile(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class JobKind(models.TextChoices):
+    """What can be asked for."""
+
+    REPAIR = "repair", "repair gaps"
+    RECONCILE = "reconcile", "reconcile a day"
+    IMPORT = "import", "import history"
+
+
+class JobState(models.TextChoices):
+    """How far a job is."""
+
+    QUEUED = "queued", "queued"
+    RUNNING = "running", "running"
+    DONE = "done", "done"
+    FAILED = "failed", "failed"
+    CANCELLED = "cancelled", "cancelled"
+
+
+class Job(models.Model):
+    """A request that the stream's process works off, because only it may write bars: workers and the web leave one of these."""
+
+    kind = models.CharField(max_length=20, choices=JobKind.choices)
+    arguments = models.JSONField(default=dict)
+    state = models.CharField(max_length=10, choices=JobState.choices, default=JobState.QUEUED)
+    done = models.IntegerField(default=0)
+    total = models.IntegerField(default=0)
+    requested_by = models.CharField(max_length=150, help_text="a user's name, or beat")
+    requested_at = models.DateTimeField(auto_now_add=True)
+    started_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+    message = models.CharField(max_length=300, blank=True, default="")
+    result = models.JSONField(default=dict)
+
+    class Meta:
+        db_table = "jobs"
+        ordering = ["-requested_at"]
+        indexes = [models.Index(fields=["state", "requested_at"], name="job_state_idx")]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.state}"

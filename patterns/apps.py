@@ -7,3 +7,7 @@ class PatternsConfig(AppConfig):
     """stored bars to what they say."""
 
     name = "patterns"
+
+    def ready(self) -> None:
+        """Plug in."""
+        from patterns import receivers  # noqa: F401 - importing connects

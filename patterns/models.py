@@ -1,7 +1,15 @@
-"""What bars say: detections, indicator values, and which bars were looked at."""
+"""What bars say: detections, indicator values, and which bars were looked at. Questions to them are queryset methods."""
 
+from datetime import datetime
+
+from django.contrib.postgres.indexes import BrinIndex
 from django.db import models
-from marketdata.models import Numeric, Symbol
+from django.db.models.functions import Coalesce
+
+from marketdata.models import Bar, Numeric, Source, Symbol
+
+GIVE_UP_AFTER = 3
+"""Scans that are tried on one revision of a bar; one that a scan cannot survive must not take the worker with it for ever."""
 
 
 class Direction(models.TextChoices):
@@ -19,6 +27,22 @@ class Status(models.TextChoices):
     RETRACTED = "retracted", "retracted"
 
 
+class DetectionQuerySet(models.QuerySet["Detection"]):
+    """Questions to the detections."""
+
+    def newest_first(self) -> "DetectionQuerySet":
+        """Return them in the order in which they were found, the last one first."""
+        return self.order_by("-id")
+
+    def of_symbol(self, symbol: str) -> "DetectionQuerySet":
+        """Return one symbol's detections."""
+        return self.filter(symbol_id=symbol)
+
+    def found_before(self, number: int) -> "DetectionQuerySet":
+        """Return what was found before the detection of that number."""
+        return self.filter(id__lt=number)
+
+
 class Detection(models.Model):
     """One pattern on one bar. Judged again when its bar is revised, never deleted by that."""
 
@@ -33,6 +57,8 @@ class Detection(models.Model):
     status_at = models.DateTimeField(help_text="when the status became what it is")
     bar_revision = models.IntegerField(help_text="revision of the bar that was judged")
     detail = models.JSONField(default=dict, help_text="measures, trend context, geometry")
+
+    objects = DetectionQuerySet.as_manager()
 
     class Meta:
         db_table = "intraday_patterns"
@@ -49,6 +75,27 @@ class Detection(models.Model):
         return f"{self.symbol_id} {self.pattern_type} {self.timeframe} {self.timestamp:%Y-%m-%d %H:%M}"
 
 
+class IndicatorValueQuerySet(models.QuerySet["IndicatorValue"]):
+    """Questions to the indicator values."""
+
+    def of_symbol(self, symbol: str, *, timeframe: str) -> "IndicatorValueQuerySet":
+        """Return one symbol's values on one interval."""
+        return self.filter(symbol_id=symbol, timeframe=timeframe)
+
+    def named(self, names: list[str]) -> "IndicatorValueQuerySet":
+        """Return the values of these indicators."""
+        return self.filter(indicator_name__in=names)
+
+    def within(self, start: datetime | None, end: datetime | None) -> "IndicatorValueQuerySet":
+        """Return values at bars that start in [start, end); None leaves a side open."""
+        after = self if start is None else self.filter(timestamp__gte=start)
+        return after if end is None else after.filter(timestamp__lt=end)
+
+    def newest_first(self) -> "IndicatorValueQuerySet":
+        """Return them from the newest bar on, by name inside a bar."""
+        return self.order_by("-timestamp", "-indicator_name")
+
+
 class IndicatorValue(models.Model):
     """One value of one indicator at one bar."""
 
@@ -59,6 +106,8 @@ class IndicatorValue(models.Model):
     calculation_timestamp = models.DateTimeField()
     value = Numeric()
     bar_revision = models.IntegerField()
+
+    objects = IndicatorValueQuerySet.as_manager()
 
     class Meta:
         db_table = "intraday_indicators"
@@ -77,11 +126,74 @@ class ScannedBar(models.Model):
     timestamp = models.DateTimeField()
     bar_revision = models.IntegerField()
     scanned_at = models.DateTimeField()
+    session_turnover = models.FloatField(null=True, help_text="price times volume from the regular open up to this bar; null outside")
+    session_volume = models.FloatField(null=True, help_text="volume of the same bars: the next bar's VWAP goes on from here")
 
     class Meta:
         db_table = "scanned_bars"
         constraints = [models.UniqueConstraint(fields=["symbol", "timeframe", "timestamp"], name="scanned_once")]
-        indexes = [models.Index(fields=["timestamp"], name="scanned_ts_idx")]
+        indexes = [
+            models.Index(fields=["timestamp"], name="scanned_ts_idx"),
+            BrinIndex(fields=["scanned_at"], autosummarize=True, name="scanned_at_brin"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.symbol_id} {self.timestamp:%Y-%m-%d %H:%M} r{self.bar_revision}"
+
+
+class ScanFailure(models.Model):
+    """A bar that could not be scanned, or on which a worker died. Gone as soon as a scan of it succeeds."""
+
+    symbol = models.ForeignKey(Symbol, on_delete=models.PROTECT, db_column="symbol", db_index=False, related_name="+")
+    timeframe = models.CharField(max_length=4)
+    timestamp = models.DateTimeField()
+    bar_revision = models.IntegerField()
+    attempts = models.SmallIntegerField(help_text="on this revision; counted before the work, so that a killed worker counts too")
+    last_at = models.DateTimeField()
+    error = models.CharField(max_length=300, blank=True, default="", help_text="empty where the worker did not live to say")
+
+    class Meta:
+        db_table = "scan_failures"
+        constraints = [models.UniqueConstraint(fields=["symbol", "timeframe", "timestamp"], name="scan_failure_once")]
+
+    def __str__(self) -> str:
+        return f"{self.symbol_id} {self.timestamp:%Y-%m-%d %H:%M} after {self.attempts} attempts"
+
+
+class SweepMark(models.Model):
+    """Up to which change of the table of bars everything has been compared with the ledger. One row an interval."""
+
+    timeframe = models.CharField(max_length=4, primary_key=True)
+    through = models.DateTimeField(help_text="bars written before this moment are scanned")
+    busy_until = models.DateTimeField(help_text="a sweep holds the mark until then; a dead one loses it by waiting")
+
+    class Meta:
+        db_table = "sweep_marks"
+
+    def __str__(self) -> str:
+        return f"{self.timeframe} through {self.through:%Y-%m-%d %H:%M:%S}"
+
+
+def missed_bars(*, imports_from: datetime) -> "models.QuerySet[Bar, tuple[str, datetime, int]]":
+    """
+    Return (symbol, timestamp, attempts) of the whole or final minutes that were never scanned in their present revision, oldest first.
+
+    Bars that the feed delivered count at any age; bars asked for later (repair, import) only where they start at `imports_from` or later:
+    years of history are scanned when somebody asks. Bars given up are left out.
+    """
+    same = {
+        "symbol": models.OuterRef("symbol"),
+        "timeframe": "1m",
+        "timestamp": models.OuterRef("timestamp"),
+        "bar_revision": models.OuterRef("revision"),
+    }
+    attempts = models.Subquery(ScanFailure.objects.filter(**same).values("attempts")[:1])
+    return (
+        Bar.objects.filter(models.Q(complete=True) | models.Q(is_final=True))
+        .filter(models.Q(source__lte=Source.VENDOR) | models.Q(timestamp__gte=imports_from))
+        .filter(~models.Exists(ScannedBar.objects.filter(**same)))
+        .annotate(attempts=Coalesce(attempts, 0))
+        .filter(attempts__lt=GIVE_UP_AFTER)
+        .order_by("timestamp")
+        .values_list("symbol", "timestamp", "attempts")
+    )

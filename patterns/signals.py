@@ -2,8 +2,9 @@
 Outlets of this app, sent after commit.
 
 `patterns_detected` and `patterns_retracted` carry `detections: list[dict]` (id, symbol, pattern_type, name, timeframe, timestamp,
-detection_timestamp, confidence, direction, status; times as aware datetimes). `bars_scanned` carries `report: dict` (bars, detections, indicators,
-seconds, timeframe, newest: datetime).
+detection_timestamp, confidence, direction, status, news; times as aware datetimes). `news` is what happened: `found` (a new row),
+`returned` (it was retracted), `confirmed` (it stands on its bar's new revision, or its confidence changed), `retracted`.
+`bars_scanned` carries `report: dict` (timeframe, bars, detections, indicators, seconds, newest: datetime).
 """
 
 from django.dispatch import Signal

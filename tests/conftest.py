@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from django.apps import apps
 from django.db import connection
+from django.test.utils import setup_databases, teardown_databases
 
 from marketdata.models import Universe
 from marketdata.writer import Writer, line_name
@@ -15,13 +16,29 @@ SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 MARKET_TABLES = (
     "ohlcv_1min, bar_revisions, ohlcv_daily, rejected_events, heartbeats, writer_leases, feed_origin, intraday_patterns, "
-    "intraday_indicators, scanned_bars"
+    "intraday_indicators, scanned_bars, scan_failures, sweep_marks, feed_spans, gaps, reconciliations, splits, dividends, symbol_changes, "
+    "imported_files, jobs"
 )
 
 
 def load_first_rows() -> None:
     """Load the default universes and sessions again, as the migration did."""
     importlib.import_module("marketdata.migrations.0002_first_rows").load(apps, None)
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_test_environment, django_db_blocker, django_db_keepdb, django_db_createdb) -> Iterator[None]:
+    """
+    The test database, in every run.
+
+    pytest-django makes one only where a collected test carries its own mark; without it `market` would empty the user's database.
+    """
+    with django_db_blocker.unblock():
+        made = setup_databases(verbosity=0, interactive=False, keepdb=django_db_keepdb and not django_db_createdb)
+    yield
+    if not django_db_keepdb:
+        with django_db_blocker.unblock():
+            teardown_databases(made, verbosity=0)
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ SERVERLESS = COMMAND in {"up", "simulate_massive", "help", "version", "collectst
 MASSIVE_API_KEY = env.text("MASSIVE_API_KEY")
 MASSIVE_WS_URL = env.text("MASSIVE_WS_URL", "wss://socket.massive.com/stocks")
 MASSIVE_REST_URL = env.text("MASSIVE_REST_URL", "https://api.massive.com")
+MASSIVE_REQUESTS_PER_SECOND = 50.0  # paid plans allow 100; a free plan answers 429, and each gap then waits longer
 MASSIVE_EVENTS = env.words("MASSIVE_EVENTS", "AM,A")
 USE_SYNTHETIC_DATA = env.flag("USE_SYNTHETIC_DATA", default=not MASSIVE_API_KEY)
 # Made-up and real bars never share a database: the name of the feed is part of the database's name, and a row inside says it too

@@ -1,6 +1,6 @@
 """Sessions as data: which moments are regular, extended, closed. Pure: rows in, answers out."""
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from enum import StrEnum
 
 import msgspec
@@ -46,6 +46,11 @@ class SessionTable:
         """Return the first session that begins after the moment."""
         index = bisect_right(self._starts, moment_ms)
         return self._hours[index] if index < len(self._hours) else None
+
+    def before(self, moment_ms: int) -> Hours | None:
+        """Return the last session that began before the moment."""
+        index = bisect_left(self._starts, moment_ms) - 1
+        return self._hours[index] if index >= 0 else None
 
     def phase(self, moment_ms: int) -> Phase:
         """Return the part of the day that the moment lies in."""

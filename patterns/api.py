@@ -1,0 +1,69 @@
+"""REST of detections and indicators: reads only."""
+
+from typing import Any
+
+from django.http import Http404
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from marketdata.models import Symbol
+from marketdata.serializers import Parameters, ensure_symbol_form
+from patterns.models import Detection, IndicatorValue
+from patterns.serializers import IndicatorsAnswer, IndicatorsQuery, PatternsAnswer, PatternsQuery
+
+SYMBOL_IN_PATH = OpenApiParameter("symbol", str, OpenApiParameter.PATH, description="the ticker, case kept")
+FILTERS = {
+    "symbol": "symbol_id",
+    "pattern": "pattern_type",
+    "timeframe": "timeframe",
+    "direction": "direction",
+    "status": "status",
+    "since": "detection_timestamp__gt",
+    "min_confidence": "confidence__gte",
+    "cursor": "id__lt",
+}
+
+
+class Patterns(APIView):
+    """The detections, page by page."""
+
+    required_scope = "read:patterns"
+
+    @extend_schema(parameters=[PatternsQuery], responses=PatternsAnswer, operation_id="patterns_list")
+    def get(self, request: Request) -> Response:
+        """Return detections in the order in which they were found, the last one first. Retracted ones stand among them."""
+        asked = _checked(PatternsQuery, request)
+        rows = Detection.objects.newest_first().filter(**{FILTERS[name]: value for name, value in asked.items() if name in FILTERS})
+        page = list(rows[: asked["limit"] + 1])
+        shown = page[: asked["limit"]]
+        further = str(shown[-1].id) if len(page) > len(shown) else None
+        return Response(PatternsAnswer({"next": further, "patterns": shown}).data)
+
+
+class Indicators(APIView):
+    """The stored indicator values of one symbol."""
+
+    required_scope = "read:patterns"
+
+    @extend_schema(parameters=[SYMBOL_IN_PATH, IndicatorsQuery], responses=IndicatorsAnswer, operation_id="indicators_list")
+    def get(self, request: Request, symbol: str) -> Response:
+        """Return values at bars that start in [from, to), oldest first; the newest ones where more fit than `limit`."""
+        ensure_symbol_form(symbol)
+        asked = _checked(IndicatorsQuery, request)
+        rows = IndicatorValue.objects.of_symbol(symbol, timeframe=asked["timeframe"]).within(asked.get("from"), asked.get("to"))
+        if names := asked.get("name"):
+            rows = rows.named(names)
+        newest = list(rows.newest_first()[: asked["limit"]])
+        if not newest and not Symbol.objects.filter(pk=symbol).exists():
+            raise Http404(f"There is no symbol {symbol[:20]}.")
+        answer = {"symbol": symbol, "timeframe": asked["timeframe"], "count": len(newest), "values": newest[::-1]}
+        return Response(IndicatorsAnswer(answer).data)
+
+
+def _checked(query: type[Parameters], request: Request) -> dict[str, Any]:
+    """Return the checked parameters. ValidationError names each bad field."""
+    given = query(data=request.query_params)
+    given.is_valid(raise_exception=True)
+    return dict(given.validated_data)

@@ -1,0 +1,76 @@
+"""Stored bars → scan tasks. A hint only: what the broker does not take, the sweep finds."""
+
+import logging
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.dispatch import receiver
+from kombu.exceptions import OperationalError
+
+from marketdata.bars.snapshot import BarChange
+from marketdata.models import Source
+from marketdata.signals import bars_closed
+from patterns.scan import Key
+from patterns.tasks import scan_bars
+from patterns.windows import milliseconds_of
+
+log = logging.getLogger(__name__)
+
+TASK_BARS = 300
+HINT_SECONDS = 300  # an older hint is the sweep's work by then
+REST_SECONDS = 5.0  # how long a broker that refused is not asked
+SECONDS_BETWEEN_WARNINGS = 60.0
+
+
+class ScanQueue:
+    """The way of hints to the broker; any thread may use it. It never raises, and asks a broker that refuses only now and then."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._rest_until = float("-inf")
+        self._warned_at = float("-inf")
+        self._dropped = 0
+
+    def put(self, keys: list[Key]) -> None:
+        """Queue the bars in tasks of some hundred, symbol by symbol."""
+        ordered = sorted(keys)
+        for start in range(0, len(ordered), TASK_BARS):
+            self._send(ordered[start : start + TASK_BARS])
+
+    def _send(self, batch: list[Key]) -> None:
+        with self._lock:
+            if time.monotonic() < self._rest_until:
+                self._dropped += len(batch)
+                return
+        try:
+            scan_bars.apply_async(args=(batch,), expires=HINT_SECONDS, retry=False, ignore_result=True)
+        except (OperationalError, OSError) as error:
+            self._refused(batch, error)
+
+    def _refused(self, batch: list[Key], error: Exception) -> None:
+        with self._lock:
+            now = time.monotonic()
+            self._rest_until = now + REST_SECONDS
+            self._dropped += len(batch)
+            if now - self._warned_at >= SECONDS_BETWEEN_WARNINGS:
+                self._warned_at = now
+                log.warning("The broker takes no scans (%d bars so far), the sweep will find them: %s", self._dropped, error)
+
+
+queue = ScanQueue()
+
+
+@receiver(bars_closed, dispatch_uid="scan closed bars")
+def queue_scans(bars: list[BarChange], **_: Any) -> None:
+    """Bars were stored: have the whole and final ones scanned, imported ones only where they are recent."""
+    imports_from = milliseconds_of(datetime.now(UTC) - timedelta(days=settings.SCAN_IMPORTS_DAYS))
+    keys = [(change.bar.symbol, change.bar.opened_at_ms) for change in bars if _is_wanted(change, imports_from)]
+    if keys:
+        queue.put(keys)
+
+
+def _is_wanted(change: BarChange, imports_from: int) -> bool:
+    return (change.bar.complete or change.is_final) and (change.bar.source <= Source.VENDOR or change.bar.opened_at_ms >= imports_from)

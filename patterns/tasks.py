@@ -1,0 +1,164 @@
+"""What workers and beat do here. A task is a hint that may be lost or come twice; the sweep finds what no task did."""
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from celery import Task, shared_task
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Q, QuerySet
+
+from marketdata.models import Bar
+from patterns.models import Detection, IndicatorValue, ScanFailure, ScannedBar, SweepMark, missed_bars
+from patterns.scan import TIMEFRAME, Key, ScanReport, scan_apart
+from patterns.windows import milliseconds_of
+from patterns.writer import count_attempts
+
+log = logging.getLogger(__name__)
+
+SETTLED = timedelta(seconds=10)  # younger changes belong to the live hints
+OVERLAP = timedelta(minutes=10)  # longer than a commit may take: what became visible late is still found
+SWEEP_BARS = 20_000
+SWEEP_SECONDS = 15.0  # less than beat's interval
+HOLD = timedelta(seconds=60)
+BATCH_BARS = 2_000
+PRUNE_ROWS = 20_000
+PRUNE_SECONDS = 60.0
+LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@shared_task(bind=True, ignore_result=True)
+def scan_bars(self: "Task[Any, None]", keys: list[tuple[str, int]]) -> None:
+    """
+    Scan one-minute bars (symbol, start in Unix ms).
+
+    A message that comes back after its worker died is not tried again: the sweep scans those bars, one symbol at a time.
+    """
+    if (self.request.delivery_info or {}).get("redelivered"):
+        log.warning("A scan of %d bars did not survive its worker; the sweep takes them over.", len(keys))
+        count_attempts([(symbol, opened_at_ms) for symbol, opened_at_ms in keys], now=datetime.now(UTC))
+        return
+    scan_apart([(symbol, opened_at_ms) for symbol, opened_at_ms in keys], now=datetime.now(UTC))
+
+
+# ---- The sweep --------------------------------------------------------------------------------------------------------------------------
+
+
+@shared_task(ignore_result=True)
+def scan_missed() -> None:
+    """
+    Scan what changed in the table of bars and was never scanned: lost hints, killed workers, a Redis that restarted.
+
+    Looks at bars by the time they were written, from where the last complete sweep ended, so that an outage of any length and a replay of
+    any year are found, and a quiet minute costs one look into the index. Bounded per run; the mark moves only when nothing is left.
+    """
+    sweep(now=datetime.now(UTC))
+
+
+@shared_task(ignore_result=True)
+def scan_missed_day() -> None:
+    """Scan the bars of the last day that were never scanned, whenever they were written: the second net, for what the mark passed by."""
+    now = datetime.now(UTC)
+    bars = missed_bars(imports_from=_imports_from(now)).filter(timestamp__gte=now - timedelta(days=1), updated_at__lt=now - SETTLED)
+    _scan_some(bars, now=now)
+
+
+def sweep(*, now: datetime) -> ScanReport:
+    """Do one bounded run of `scan_missed`; nothing where another one is at work."""
+    SweepMark.objects.get_or_create(timeframe=TIMEFRAME, defaults={"through": LONG_AGO, "busy_until": now})
+    mine = SweepMark.objects.filter(timeframe=TIMEFRAME)
+    if not mine.filter(busy_until__lte=now).update(busy_until=now + HOLD):
+        return ScanReport()
+    try:
+        mark = mine.get()
+        until = now - SETTLED
+        bars = missed_bars(imports_from=_imports_from(now)).filter(updated_at__gte=_minus(mark.through, OVERLAP), updated_at__lt=until)
+        report, is_complete = _scan_some(bars, now=now)
+        if is_complete:
+            mine.filter(through__lt=until).update(through=until)
+    finally:
+        mine.filter(busy_until=now + HOLD).update(busy_until=now)
+    return report
+
+
+def _minus(moment: datetime, span: timedelta) -> datetime:
+    return moment - span if moment > LONG_AGO else LONG_AGO
+
+
+def _imports_from(now: datetime) -> datetime:
+    return now - timedelta(days=settings.SCAN_IMPORTS_DAYS)
+
+
+def _scan_some(bars: "QuerySet[Bar, tuple[str, datetime, int]]", *, now: datetime) -> tuple[ScanReport, bool]:
+    """
+    Scan the oldest of these bars; return the report and whether none is left.
+
+    Each attempt is counted before the work. Bars that an earlier attempt did not survive come last and each symbol alone, so that a bar
+    that kills its worker takes no other bar with it, and is given up after a few attempts.
+    """
+    rows = [(symbol, milliseconds_of(timestamp), attempts) for symbol, timestamp, attempts in bars[: SWEEP_BARS + 1]]
+    is_complete = len(rows) <= SWEEP_BARS
+    report = ScanReport()
+    deadline = time.monotonic() + SWEEP_SECONDS
+    for batch in _batches(rows[:SWEEP_BARS]):
+        if time.monotonic() > deadline:
+            return report, False
+        with transaction.atomic():
+            count_attempts(batch, now=now)
+        report += scan_apart(batch, now=datetime.now(UTC))
+    if report.bars:
+        log.info("The sweep scanned %d bars that no task had scanned.", report.bars)
+    return report, is_complete and not report.failed
+
+
+def _batches(rows: Sequence[tuple[str, int, int]]) -> Iterator[list[Key]]:
+    """Yield the fresh bars in batches, symbol by symbol, then each suspected symbol alone, the least suspected first."""
+    fresh = sorted((symbol, opened_at_ms) for symbol, opened_at_ms, attempts in rows if not attempts)
+    for start in range(0, len(fresh), BATCH_BARS):
+        yield fresh[start : start + BATCH_BARS]
+    suspects: dict[tuple[int, str], list[Key]] = {}
+    for symbol, opened_at_ms, attempts in rows:
+        if attempts:
+            suspects.setdefault((attempts, symbol), []).append((symbol, opened_at_ms))
+    for _, keys in sorted(suspects.items()):
+        yield keys
+
+
+# ---- Retention --------------------------------------------------------------------------------------------------------------------------
+
+
+@shared_task(ignore_result=True)
+def prune() -> None:
+    """
+    Delete one-minute values, detections and ledger rows that are older than the settings keep them, by the time they were made.
+
+    The ledger outlives both, and the sweep looks back minutes beyond its mark, so what is pruned is not scanned again.
+    """
+    now = datetime.now(UTC)
+    deadline = time.monotonic() + PRUNE_SECONDS
+    days = timedelta(days=1)
+    detections_until = now - settings.DETECTION_DAYS * days
+    ledger_until = now - (max(settings.DETECTION_DAYS, settings.INDICATOR_DAYS, settings.SCAN_IMPORTS_DAYS) + 1) * days
+    old = Q(timeframe=TIMEFRAME)
+    deleted = [
+        _delete(IndicatorValue.objects.filter(old, calculation_timestamp__lt=now - settings.INDICATOR_DAYS * days), deadline),
+        _delete(Detection.objects.filter(old, detection_timestamp__lt=detections_until, status_at__lt=detections_until), deadline),
+        _delete(ScannedBar.objects.filter(old, scanned_at__lt=ledger_until), deadline),
+        _delete(ScanFailure.objects.filter(old, last_at__lt=ledger_until), deadline),
+    ]
+    if any(deleted):
+        log.info("Pruned %d indicator values, %d detections, %d ledger rows, %d failures.", *deleted)
+
+
+def _delete(rows: "QuerySet[Any]", deadline: float) -> int:
+    """Delete in bites, so that no lock is held for long; stop at the deadline, the next run goes on."""
+    total = 0
+    while time.monotonic() < deadline:
+        bite = list(rows.values_list("id", flat=True)[:PRUNE_ROWS])
+        if not bite:
+            break
+        total += rows.model.objects.filter(id__in=bite).delete()[0]
+    return total

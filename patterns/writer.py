@@ -1,0 +1,227 @@
+"""
+What a scan found → rows: upserts that are safe to repeat, and change nothing where nothing is new, not even a time.
+
+The caller holds `lock_symbols` since before it read the bars, so that what is written here is never older than what stands there.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+from django.db import connection
+
+from marketdata.bars.window import Floats, Integers
+from patterns.detectors import DETECTORS
+from patterns.models import Direction
+
+LOCK_CLASS = 0x7363616E  # "scan": our half of PostgreSQL's two-number advisory locks
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class JudgedBars:
+    """Keys of bars of one interval, shape (m,), each with the revision that was judged and whether it had been judged before."""
+
+    timeframe: str
+    symbols: list[str]
+    opened_at_ms: Integers
+    revision: Integers
+    again: np.ndarray[Any, np.dtype[np.bool_]]
+
+    def columns(self, chosen: Any = slice(None)) -> dict[str, Any]:
+        """Return the keys as parameters of a statement."""
+        symbols = np.array(self.symbols, dtype=object)[chosen].tolist()
+        return {
+            "timeframe": self.timeframe,
+            "symbols": symbols,
+            "opened": self.opened_at_ms[chosen].tolist(),
+            "revisions": self.revision[chosen].tolist(),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class FoundPattern:
+    """One detection, before it is a row; `bar` is the place of its bar among the judged ones, `detail` is JSON text."""
+
+    bar: int
+    pattern_type: str
+    confidence: float
+    direction: Direction
+    detail: str
+
+
+def lock_symbols(symbols: Sequence[str]) -> None:
+    """Wait until no other scan of these symbols runs, and keep it so until the transaction ends."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(pg_advisory_xact_lock(%s, number)) FROM (SELECT hashtext(symbol) AS number FROM unnest(%s::text[]) AS symbol "
+            "ORDER BY number) AS symbols",
+            [LOCK_CLASS, list(symbols)],
+        )
+
+
+# ---- Detections -----------------------------------------------------------------------------------------------------------------------
+
+_FOUND_COLUMNS = "id, symbol, pattern_type, timeframe, timestamp, detection_timestamp, confidence, direction, status"
+
+_STORE_FOUND = f"""
+INSERT INTO intraday_patterns AS kept (symbol, pattern_type, timeframe, timestamp, detection_timestamp, confidence, direction,
+                                       status, status_at, bar_revision, detail)
+SELECT symbol, pattern_type, %(timeframe)s, timestamptz 'epoch' + opened * interval '1 millisecond', %(now)s, confidence, direction,
+       'standing', %(now)s, revision, detail::jsonb
+FROM unnest(%(symbols)s::text[], %(opened)s::bigint[], %(revisions)s::int[], %(patterns)s::text[], %(confidences)s::float8[],
+            %(directions)s::text[], %(details)s::text[])
+     AS found(symbol, opened, revision, pattern_type, confidence, direction, detail)
+ORDER BY opened, symbol, pattern_type
+ON CONFLICT (symbol, timeframe, timestamp, pattern_type) DO UPDATE SET
+    confidence = excluded.confidence, direction = excluded.direction, detail = excluded.detail, bar_revision = excluded.bar_revision,
+    status = 'standing', status_at = CASE kept.status WHEN 'standing' THEN kept.status_at ELSE excluded.status_at END
+WHERE (kept.confidence, kept.direction, kept.detail, kept.bar_revision, kept.status)
+      IS DISTINCT FROM (excluded.confidence, excluded.direction, excluded.detail, excluded.bar_revision, 'standing')
+RETURNING {_FOUND_COLUMNS},
+          CASE WHEN xmax = 0 THEN 'found' WHEN status_at = %(now)s THEN 'returned' ELSE 'confirmed' END AS news
+"""  # noqa: S608 - constant text; xmax is 0 only in a row that was inserted
+
+_RETRACT = f"""
+UPDATE intraday_patterns AS kept SET status = 'retracted', status_at = %(now)s, bar_revision = judged.revision
+FROM (SELECT symbol, timestamptz 'epoch' + opened * interval '1 millisecond' AS timestamp, revision
+      FROM unnest(%(symbols)s::text[], %(opened)s::bigint[], %(revisions)s::int[]) AS judged(symbol, opened, revision)) AS judged
+WHERE kept.symbol = judged.symbol AND kept.timestamp = judged.timestamp AND kept.timeframe = %(timeframe)s AND kept.status = 'standing'
+  AND kept.pattern_type = ANY(%(judgeable)s)
+  AND NOT EXISTS (
+      SELECT 1 FROM unnest(%(found_symbols)s::text[], %(found_opened)s::bigint[], %(found_patterns)s::text[])
+           AS found(symbol, opened, pattern_type)
+      WHERE found.symbol = kept.symbol AND found.pattern_type = kept.pattern_type
+        AND timestamptz 'epoch' + found.opened * interval '1 millisecond' = kept.timestamp)
+RETURNING {", ".join(f"kept.{name}" for name in _FOUND_COLUMNS.split(", "))}, 'retracted' AS news
+"""  # noqa: S608 - constant text
+
+Announcement = dict[str, Any]
+
+
+def store_detections(bars: JudgedBars, found: Sequence[FoundPattern], *, now: datetime) -> tuple[list[Announcement], list[Announcement]]:
+    """
+    Store what stands on the judged bars; return (detected, retracted) as the signals announce them.
+
+    A pattern that was stored and is not found any more is retracted, never deleted; one that is found again returns. A row that would stay
+    as it is, is not touched and not announced.
+    """
+    place = [one.bar for one in found]
+    parameters = bars.columns(place) | {
+        "patterns": [one.pattern_type for one in found],
+        "confidences": [one.confidence for one in found],
+        "directions": [one.direction.value for one in found],
+        "details": [one.detail for one in found],
+        "now": now,
+    }
+    detected = _announced(_STORE_FOUND, parameters) if found else []
+    if not bars.again.any():
+        return detected, []
+    again = bars.columns(np.flatnonzero(bars.again)) | {"now": now, "judgeable": list(DETECTORS)}
+    again |= {"found_symbols": parameters["symbols"], "found_opened": parameters["opened"], "found_patterns": parameters["patterns"]}
+    return detected, _announced(_RETRACT, again)
+
+
+def _announced(statement: str, parameters: dict[str, Any]) -> list[Announcement]:
+    with connection.cursor() as cursor:
+        cursor.execute(statement, parameters)
+        names = [column.name for column in cursor.description]
+        rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+    return [row | {"name": DETECTORS[row["pattern_type"]].name} for row in rows]
+
+
+# ---- Indicator values -------------------------------------------------------------------------------------------------------------------
+
+_STORE_VALUES = """
+INSERT INTO intraday_indicators AS kept (symbol, indicator_name, timeframe, timestamp, calculation_timestamp, value, bar_revision)
+SELECT bar.symbol, known.name, %(timeframe)s, timestamptz 'epoch' + bar.opened * interval '1 millisecond', %(now)s,
+       counted.value::numeric, bar.revision
+FROM unnest(%(symbols)s::text[], %(opened)s::bigint[], %(revisions)s::int[]) WITH ORDINALITY AS bar(symbol, opened, revision, row)
+CROSS JOIN unnest(%(names)s::text[]) WITH ORDINALITY AS known(name, place)
+JOIN unnest(%(values)s::float8[]) WITH ORDINALITY AS counted(value, place)
+     ON counted.place = (bar.row - 1) * cardinality(%(names)s::text[]) + known.place
+WHERE counted.value <> 'NaN'
+ORDER BY bar.row, known.place
+ON CONFLICT (symbol, timeframe, timestamp, indicator_name) DO UPDATE SET
+    value = excluded.value, calculation_timestamp = excluded.calculation_timestamp, bar_revision = excluded.bar_revision
+WHERE (kept.value, kept.bar_revision) IS DISTINCT FROM (excluded.value, excluded.bar_revision)
+"""
+
+_DROP_VALUES = """
+DELETE FROM intraday_indicators AS kept
+USING unnest(%(symbols)s::text[], %(opened)s::bigint[], %(names)s::text[]) AS gone(symbol, opened, name)
+WHERE kept.symbol = gone.symbol AND kept.timeframe = %(timeframe)s AND kept.indicator_name = gone.name
+  AND kept.timestamp = timestamptz 'epoch' + gone.opened * interval '1 millisecond'
+"""
+
+
+def store_values(bars: JudgedBars, values: dict[str, Floats], *, now: datetime) -> int:
+    """
+    Store the values of the judged bars, shape (m,) by name; return how many there are. NaN is no value.
+
+    PostgreSQL keeps 15 significant digits of them. What was stored and is no value any more is deleted.
+    """
+    names = list(values)
+    table = np.stack([np.where(np.isfinite(values[name]), values[name], np.nan) for name in names], axis=1)
+    with connection.cursor() as cursor:
+        cursor.execute(_STORE_VALUES, bars.columns() | {"names": names, "values": table.ravel().tolist(), "now": now})
+        row, column = np.nonzero(np.isnan(table) & bars.again[:, None])
+        if len(row):
+            cursor.execute(_DROP_VALUES, bars.columns(row) | {"names": [names[place] for place in column.tolist()]})
+    return int((~np.isnan(table)).sum())
+
+
+# ---- The ledger -------------------------------------------------------------------------------------------------------------------------
+
+_STORE_LEDGER = """
+INSERT INTO scanned_bars AS kept (symbol, timeframe, timestamp, bar_revision, scanned_at, session_turnover, session_volume)
+SELECT symbol, %(timeframe)s, timestamptz 'epoch' + opened * interval '1 millisecond', revision, %(now)s,
+       nullif(turnover, 'NaN'), nullif(volume, 'NaN')
+FROM unnest(%(symbols)s::text[], %(opened)s::bigint[], %(revisions)s::int[], %(turnover)s::float8[], %(volume)s::float8[])
+     AS bar(symbol, opened, revision, turnover, volume)
+ON CONFLICT (symbol, timeframe, timestamp) DO UPDATE SET
+    bar_revision = excluded.bar_revision, scanned_at = excluded.scanned_at,
+    session_turnover = excluded.session_turnover, session_volume = excluded.session_volume
+WHERE (kept.bar_revision, kept.session_turnover, kept.session_volume)
+      IS DISTINCT FROM (excluded.bar_revision, excluded.session_turnover, excluded.session_volume)
+"""
+
+_FORGET_FAILURES = """
+DELETE FROM scan_failures AS failure USING unnest(%(symbols)s::text[], %(opened)s::bigint[]) AS bar(symbol, opened)
+WHERE failure.symbol = bar.symbol AND failure.timeframe = %(timeframe)s
+  AND failure.timestamp = timestamptz 'epoch' + bar.opened * interval '1 millisecond'
+"""
+
+_COUNT_ATTEMPTS = """
+INSERT INTO scan_failures AS known (symbol, timeframe, timestamp, bar_revision, attempts, last_at, error)
+SELECT bar.symbol, '1m', bar.timestamp, bar.revision, 1, %(now)s, %(error)s
+FROM ohlcv_1min AS bar
+JOIN unnest(%(symbols)s::text[], %(opened)s::bigint[]) AS key(symbol, opened)
+     ON bar.symbol = key.symbol AND bar.timestamp = timestamptz 'epoch' + key.opened * interval '1 millisecond'
+WHERE %(error)s <> '' OR NOT EXISTS (
+    SELECT 1 FROM scanned_bars AS ledger WHERE ledger.symbol = bar.symbol AND ledger.timeframe = '1m'
+    AND ledger.timestamp = bar.timestamp AND ledger.bar_revision = bar.revision)
+ON CONFLICT (symbol, timeframe, timestamp) DO UPDATE SET
+    attempts = CASE WHEN known.bar_revision = excluded.bar_revision THEN least(known.attempts + 1, 1000) ELSE 1 END,
+    bar_revision = excluded.bar_revision, last_at = excluded.last_at, error = excluded.error
+"""
+
+
+def store_ledger(bars: JudgedBars, *, turnover: Floats, volume: Floats, now: datetime) -> None:
+    """Note that these bars were scanned, with the sums of their session, NaN outside of one."""
+    with connection.cursor() as cursor:
+        cursor.execute(_STORE_LEDGER, bars.columns() | {"turnover": turnover.tolist(), "volume": volume.tolist(), "now": now})
+        cursor.execute(_FORGET_FAILURES, bars.columns())
+
+
+def count_attempts(keys: Sequence[tuple[str, int]], *, now: datetime, error: str = "") -> None:
+    """
+    Count an attempt on each of these one-minute bars (symbol, Unix ms; no key twice).
+
+    Without an `error` only on those that were not scanned yet: a message may come back long after the sweep has done its work.
+    """
+    symbols, opened = [key[0] for key in keys], [key[1] for key in keys]
+    parameters: dict[str, Any] = {"symbols": symbols, "opened": opened, "now": now, "error": error[:300]}
+    with connection.cursor() as cursor:
+        cursor.execute(_COUNT_ATTEMPTS, parameters)

@@ -1,0 +1,71 @@
+"""A REST server with just the bars that a test gives it, and the faults that it asks for; over real HTTP."""
+
+import json
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+AGGREGATES = re.compile(r"/v2/aggs/ticker/([^/]+)/range/1/(minute|day)/(\d+|[\d-]+)/(\d+|[\d-]+)")
+
+
+class RestServer:
+    """`bars[symbol]` is a list of (start ms, close, volume); `fault(number of the request)` may return (status, headers, body) instead."""
+
+    def __init__(self) -> None:
+        self.bars: dict[str, list[tuple[int, float, float]]] = {}
+        self.requests: list[str] = []
+        self.fault: Callable[[int], tuple[int, dict[str, str], bytes] | None] = lambda number: None
+        self.page = 50_000
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                outer.requests.append(self.path)
+                status, headers, body = outer.fault(len(outer.requests)) or outer.answer(self.path)
+                self.send_response(status)
+                for name, value in headers.items():
+                    self.send_header(name, value)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *arguments: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def answer(self, path: str) -> tuple[int, dict[str, str], bytes]:
+        found = AGGREGATES.match(path)
+        if found is None:
+            return 404, {}, b'{"status":"ERROR"}'
+        symbol, first, last = found[1], int(found[3]), int(found[4])
+        rows = [bar for bar in self.bars.get(symbol, []) if first // 60_000 * 60_000 <= bar[0] <= last]
+        results = [
+            {"t": start, "o": close, "h": close, "l": close, "c": close, "v": volume, "n": 1} for start, close, volume in rows[: self.page]
+        ]
+        body: dict[str, Any] = {"status": "OK", "ticker": symbol, "resultsCount": len(results)}
+        if results:
+            body["results"] = results
+        if len(rows) > self.page:
+            body["next_url"] = f"{self.url}/v2/aggs/ticker/{symbol}/range/1/minute/{rows[self.page][0]}/{last}"
+        return 200, {"Content-Type": "application/json"}, json.dumps(body).encode()
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@contextmanager
+def rest_server() -> Iterator[RestServer]:
+    server = RestServer()
+    try:
+        yield server
+    finally:
+        server.stop()
