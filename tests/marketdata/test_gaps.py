@@ -68,10 +68,6 @@ def test_a_whole_bar_inside_an_outage_needs_no_repair_and_a_partial_one_does(wri
     find_gaps(SESSIONS, now=NOW)
 
     assert gaps() == [("15:10", "15:10", "feed_down", "open"), ("15:12", "15:13", "feed_down", "open")]
-        ("15:10", "15:10", "feed_down", "open"),
-        ("15:12", "15:12", "partial", "open"),
-        ("15:13", "15:13", "feed_down", "open"),
-    ]
 
 
 def test_a_line_that_ended_without_a_word_leaves_an_unknown_gap_that_grows_until_it_is_back(market):
