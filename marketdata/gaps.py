@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
 import msgspec
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models import F, Q
 
 from marketdata.bars.coverage import Range, expected, joined, minutes_in, whole_minutes, without
@@ -162,7 +162,7 @@ def repair(
     A gap closes when REST was asked for all of it, with bars or without. One that failed waits longer each time; `eager` asks at once.
     """
     report = RepairReport()
-    for gap in _due(now(), eager=eager):
+    for gap in due_gaps(now(), eager=eager):
         if stopped():
             break
         pause()
@@ -188,7 +188,8 @@ def repair(
     return report
 
 
-def _due(now: datetime, *, eager: bool) -> list[Gap]:
+def due_gaps(now: datetime, *, eager: bool = False) -> list[Gap]:
+    """Return the open gaps whose time has come, the newest first; `eager`: all open ones."""
     gaps = list(Gap.objects.filter(state=GapState.OPEN).order_by("-last_minute", "symbol_id"))
     if eager:
         return gaps
@@ -295,8 +296,3 @@ def coverage(symbols: Iterable[str], session: Session, *, now: datetime) -> list
             )
         )
     return answers
-
-
-def close_connection() -> None:
-    """Give this thread's connection back: a thread of the stream lives long and asks seldom."""
-    connection.close()

@@ -7,7 +7,7 @@ from django.db import migrations
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('marketdata', '0004_jobs'),
+        ('marketdata', '0003_truth_of_data'),
     ]
 
     operations = [
