@@ -1,0 +1,411 @@
+"""The pages. Each is complete as the server renders it; scripts only keep it fresh."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from itertools import pairwise
+from typing import Any
+from urllib.parse import urlencode
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import render
+from django.urls import reverse
+from django.utils import timezone
+from django.views.decorators.http import require_safe
+
+from dashboards.templatetags.wording import NEW_YORK, iso, pattern_kinds, pattern_name
+from marketdata.models import Bar, Session, Symbol
+from patterns.models import Detection
+
+MINUTE = timedelta(minutes=1)
+INTERVALS = {"1m": MINUTE, "5m": 5 * MINUTE, "15m": 15 * MINUTE, "30m": 30 * MINUTE, "1h": 60 * MINUTE, "4h": 240 * MINUTE}
+INDEX_FUNDS = ("SPY", "QQQ", "IWM", "DIA", "GLD")
+MINUTES_SHOWN = 10
+MINUTES_STILL_OPEN = 2  # bars of these may still arrive while the page loads
+LIVE_SECONDS = 30  # what was stored later than this after its minute came from history
+FOUND_SHOWN = 3
+FOUND_ON_OVERVIEW = 18
+FOUND_LOOKED_AT = 400
+STRIP_SCALES = (10, 20, 30, 60, 120, 300, 1000)
+LABEL_ROOM = 78  # percent of the strip's width
+DETECTIONS_OF_SYMBOL = 60
+BARS_AS_TABLE = 60
+FINDS = 12
+ROWS_A_PAGE = 60
+LAST_PAGE = 500  # an offset costs what it skips
+
+
+@dataclass(frozen=True)
+class Quote:
+    """A symbol's last stored price against its last daily close."""
+
+    symbol: str
+    name: str
+    sector: str
+    price: Decimal | None
+    volume: Decimal | None
+    at: datetime | None
+    previous: Decimal | None
+    previous_date: date | None
+
+    @property
+    def difference(self) -> Decimal | None:
+        """Return the change in dollars; None without one of the two prices."""
+        return self.price - self.previous if self.price is not None and self.previous else None
+
+    @property
+    def change(self) -> float | None:
+        """Return the change in percent; None without one of the two prices."""
+        return float(self.difference / self.previous * 100) if self.difference is not None and self.previous else None
+
+
+@dataclass
+class Sector:
+    """One row of the map: the symbols of a sector, in alphabetical order for the whole day."""
+
+    name: str
+    quotes: list[Quote] = field(default_factory=list)
+
+    @property
+    def up(self) -> int:
+        """Return how many rise."""
+        return sum(1 for quote in self.quotes if quote.change is not None and round(quote.change, 2) > 0)
+
+    @property
+    def of(self) -> int:
+        """Return how many have a change at all."""
+        return sum(1 for quote in self.quotes if quote.change is not None)
+
+
+@dataclass(frozen=True)
+class Tick:
+    """One symbol in the strip of a minute: its return in basis points and where that stands, in percent of the width."""
+
+    symbol: str
+    points: float
+    place: float
+    named: bool
+
+    @property
+    def label_left(self) -> bool:
+        """Return whether the name stands left of the tick: on the outer side, but near an edge on the inner one."""
+        return self.place > LABEL_ROOM if self.points > 0 else self.place > 100 - LABEL_ROOM
+
+
+@dataclass(frozen=True)
+class Minute:
+    """One minute of the stream: every stored bar as a tick, and what was found on them."""
+
+    at: datetime
+    count: int
+    closed_after: float | None
+    ticks: list[Tick]
+    found: list[Detection]
+
+
+def _exchange_day(now: datetime) -> date:
+    """Return the session's date at `now`, or New York's own."""
+    session = Session.objects.open_or_next(now)
+    return session.date if session and session.pre_open <= now else now.astimezone(NEW_YORK).date()
+
+
+def _quote(symbol: Any) -> Quote:
+    return Quote(
+        symbol=symbol.symbol,
+        name=symbol.name,
+        sector=symbol.sector,
+        price=symbol.last_close,
+        volume=symbol.last_volume,
+        at=symbol.last_at,
+        previous=symbol.previous_close,
+        previous_date=symbol.previous_date,
+    )
+
+
+def _sectors(quotes: Iterable[Quote]) -> list[Sector]:
+    """Return the map's rows: the largest sector first, funds and the rest without a sector last."""
+    rows: dict[str, Sector] = {}
+    for quote in sorted(quotes, key=lambda quote: quote.symbol):
+        name = quote.sector or "No sector"
+        rows.setdefault(name, Sector(name)).quotes.append(quote)
+    return sorted(rows.values(), key=lambda row: (row.name == "No sector", -len(row.quotes), row.name))
+
+
+def _sparkline(closes: list[Decimal], *, base: Decimal | None, of: int) -> dict[str, Any] | None:
+    """
+    Return an SVG path in a box of 140 × 32 for closes five minutes apart.
+
+    The box is as long as the whole session (`of` closes), so that the line's length tells the time. None for fewer than two closes.
+    """
+    if len(closes) < 2:
+        return None
+    known = [float(close) for close in closes] + ([float(base)] if base else [])
+    low, high = min(known), max(known)
+
+    def height(value: float) -> float:
+        return round(29 - 26 * (value - low) / ((high - low) or 1), 1)
+
+    step = 140 / max(of, len(closes))
+    places = [(round(index * step, 1), height(float(close))) for index, close in enumerate(closes)]
+    return {
+        "path": "M" + "L".join(f"{x} {y}" for x, y in places),
+        "end": places[-1],
+        "base": height(float(base)) if base else None,
+    }
+
+
+def _index_strip(quotes: dict[str, Quote], now: datetime) -> list[dict[str, Any]]:
+    """Return the first four index funds of the universe, with the line of the session's day in steps of five minutes."""
+    chosen = [quotes[symbol] for symbol in INDEX_FUNDS if symbol in quotes][:4]
+    session = Session.objects.open_or_next(now)
+    if session is None:
+        return [{"quote": quote, "line": None} for quote in chosen]
+    closes: dict[str, list[Decimal]] = defaultdict(list)
+    for symbol, close in Bar.objects.every_five_minutes([quote.symbol for quote in chosen], session.open, session.close):
+        closes[symbol].append(close)
+    whole = int((session.close - session.open) / (5 * MINUTE))
+    return [{"quote": quote, "line": _sparkline(closes[quote.symbol], base=quote.previous, of=whole)} for quote in chosen]
+
+
+@dataclass(frozen=True)
+class FoundBar:
+    """What was found on one bar: the best detection, and how many more."""
+
+    best: Detection
+    more: int
+
+
+def _found_by_bar(found: list[Detection]) -> list[FoundBar]:
+    """Return one entry a bar, the newest bar first and the best shape first."""
+    by_bar: dict[tuple[str, str, datetime], list[Detection]] = defaultdict(list)
+    for detection in found:
+        by_bar[detection.symbol_id, detection.timeframe, detection.timestamp].append(detection)
+    rows = [FoundBar(max(group, key=_strength), len(group) - 1) for group in by_bar.values()]
+    return sorted(rows, key=lambda row: (row.best.timestamp, *_strength(row.best)), reverse=True)
+
+
+@require_safe
+def overview(request: HttpRequest) -> HttpResponse:
+    """Show the market now, from stored bars."""
+    now = timezone.now()
+    symbols = Symbol.objects.in_universe(settings.SYMBOL_UNIVERSE_KEY).with_last_bar().with_close_before(_exchange_day(now))
+    quotes = [_quote(symbol) for symbol in symbols]
+    moves = Counter(
+        "none" if quote.change is None else "flat" if not round(quote.change, 2) else "up" if quote.change > 0 else "down"
+        for quote in quotes
+    )
+    newest = max((quote.at for quote in quotes if quote.at), default=None)
+    return render(
+        request,
+        "dashboards/overview.html",
+        {
+            "quotes": sorted(quotes, key=lambda quote: (quote.change is None, -(quote.change or 0), quote.symbol)),
+            "sectors": _sectors(quotes),
+            "indices": _index_strip({quote.symbol: quote for quote in quotes}, now),
+            "moves": moves,
+            "newest": newest,
+            "count": sum(1 for quote in quotes if quote.at == newest) if newest else 0,
+            "found": _found_by_bar(list(Detection.objects.newest_first()[:FOUND_LOOKED_AT]))[:FOUND_ON_OVERVIEW],
+            "found_limit": FOUND_ON_OVERVIEW,
+            "initial": {"closes": {quote.symbol: float(quote.previous) for quote in quotes if quote.previous}},
+        },
+    )
+
+
+def _closed_after(bars: list[Bar], at: datetime) -> float | None:
+    """Return how many seconds after its end the minute was stored (median); None where it came later than live."""
+    delays = sorted((bar.valued_at - at - MINUTE).total_seconds() for bar in bars if bar.revision == 0)
+    middle = delays[len(delays) // 2] if delays else None
+    return middle if middle is not None and 0 <= middle < LIVE_SECONDS else None
+
+
+def _returns(bars: list[Bar]) -> dict[datetime, list[tuple[str, float]]]:
+    """
+    Return each minute's returns in basis points: close against the close of the minute before, else against the bar's own open.
+
+    `bars` are ordered by symbol and time.
+    """
+    found: dict[datetime, list[tuple[str, float]]] = defaultdict(list)
+    for before, bar in pairwise([None, *bars]):
+        assert bar is not None  # only the first place holds None
+        follows = before is not None and before.symbol_id == bar.symbol_id and before.timestamp == bar.timestamp - MINUTE
+        base = before.close if before is not None and follows else bar.open
+        found[bar.timestamp].append((bar.symbol_id, float((bar.close / base - 1) * 10_000)))
+    return found
+
+
+def _scale(returns: Iterable[float]) -> int:
+    """Return the strip's half width in basis points: the smallest step that holds 98 of 100 returns."""
+    sizes = sorted(abs(value) for value in returns)
+    needed = sizes[int(0.98 * (len(sizes) - 1))] if sizes else 0
+    return next((step for step in STRIP_SCALES if step >= needed), STRIP_SCALES[-1])
+
+
+def _ticks(returns: list[tuple[str, float]], scale: int) -> list[Tick]:
+    """Return the ticks of one strip; the largest rise and the largest fall are named."""
+    outermost = {max(returns, key=lambda pair: pair[1]), min(returns, key=lambda pair: pair[1])} if len(returns) > 2 else set(returns)
+    return [
+        Tick(symbol, points, round(50 + 47 * max(-1.0, min(1.0, points / scale)), 2), (symbol, points) in outermost and round(points) != 0)
+        for symbol, points in returns
+    ]
+
+
+def _last_closes(bars: list[Bar]) -> dict[str, list[tuple[int, float]]]:
+    """Return each symbol's last closes, (Unix ms of the minute, close), newest first: what the next minutes' returns start from."""
+    found: dict[str, list[tuple[int, float]]] = defaultdict(list)
+    for bar in reversed(bars):  # ordered by symbol and time
+        if len(found[bar.symbol_id]) < MINUTES_STILL_OPEN + 1:
+            found[bar.symbol_id].append((round(bar.timestamp.timestamp() * 1000), float(bar.close)))
+    return found
+
+
+def _best_first(found: list[Detection]) -> list[Detection]:
+    """Order one minute's detections: the best of each symbol, then the second best of each, so that no doji fills the list with its kin."""
+    place: Counter[str] = Counter()
+    ranked = []
+    for detection in sorted(found, key=_strength, reverse=True):
+        ranked.append((place[detection.symbol_id], detection))
+        place[detection.symbol_id] += 1
+    return [detection for _, detection in sorted(ranked, key=lambda pair: pair[0])]
+
+
+def _strength(detection: Detection) -> tuple[float, bool, int]:
+    return detection.confidence, detection.direction != "neutral", -detection.id
+
+
+def _minute_of(detection: Detection) -> datetime:
+    """Return the minute with whose end the detection's bar closed."""
+    return detection.timestamp + INTERVALS.get(detection.timeframe, MINUTE) - MINUTE
+
+
+@require_safe
+def streaming(request: HttpRequest) -> HttpResponse:
+    """Show the last minutes as they came in."""
+    newest = Bar.objects.newest_minute()
+    first = newest - MINUTES_SHOWN * MINUTE if newest else timezone.now()
+    bars = list(Bar.objects.in_universe(settings.SYMBOL_UNIVERSE_KEY).since(first).order_by("symbol", "timestamp"))
+    returns = _returns(bars)
+    by_minute: dict[datetime, list[Bar]] = defaultdict(list)
+    for bar in bars:
+        by_minute[bar.timestamp].append(bar)
+    found: dict[datetime, list[Detection]] = defaultdict(list)
+    for detection in Detection.objects.filter(timestamp__gte=first - 4 * 60 * MINUTE):
+        found[_minute_of(detection)].append(detection)
+    shown = sorted(by_minute, reverse=True)[:MINUTES_SHOWN]
+    scale = _scale(points for at in shown for _, points in returns[at])
+    minutes = [
+        Minute(at, len(by_minute[at]), _closed_after(by_minute[at], at), _ticks(returns[at], scale), _best_first(found[at])) for at in shown
+    ]
+    delays = [minute.closed_after for minute in reversed(minutes) if minute.closed_after is not None]
+    return render(
+        request,
+        "dashboards/streaming.html",
+        {
+            "minutes": minutes,
+            "shown": FOUND_SHOWN,
+            "scale": scale,
+            "axis": [{"place": 50 + 47 * share / 2, "points": scale * share / 2} for share in range(-2, 3)],
+            "of": Symbol.objects.in_universe(settings.SYMBOL_UNIVERSE_KEY).count(),
+            "initial": {
+                "closes": _last_closes(bars),
+                "recent": {iso(at): dict(returns[at]) for at in shown[:MINUTES_STILL_OPEN]},
+                "scale": scale,
+                "shown": FOUND_SHOWN,
+                "minutes": MINUTES_SHOWN,
+                "delays": delays,
+            },
+        },
+    )
+
+
+@require_safe
+def symbol(request: HttpRequest, symbol: str) -> HttpResponse:
+    """Show one symbol: price, chart, detections."""
+    now = timezone.now()
+    row = Symbol.objects.filter(pk=symbol).with_last_bar().with_close_before(_exchange_day(now)).first()
+    if row is None:
+        return render(request, "dashboards/no_symbol.html", {"asked": symbol, "near": _near(symbol)}, status=404)
+    bars = list(Bar.objects.of(row.symbol).newest_first()[:BARS_AS_TABLE])
+    found = list(Detection.objects.of_symbol(row.symbol).order_by("-timestamp", "-confidence")[:DETECTIONS_OF_SYMBOL])
+    quote = _quote(row)
+    return render(
+        request,
+        "dashboards/symbol.html",
+        {
+            "symbol": row,
+            "quote": quote,
+            "found": found,
+            "retracted": sum(1 for detection in found if detection.status == "retracted"),
+            "bars": bars,
+            "initial": {
+                "symbol": row.symbol,
+                "previous": float(quote.previous) if quote.previous else None,
+                "found": [_told(detection) for detection in found],
+                "revisions": {iso(bar.timestamp): bar.revision for bar in bars if bar.revision},
+            },
+        },
+    )
+
+
+def _told(detection: Detection) -> dict[str, Any]:
+    """Return a detection as the scripts know it from `/api/patterns/`."""
+    return {
+        "id": detection.id, "symbol": detection.symbol_id, "pattern_type": detection.pattern_type, "name": pattern_name(detection.pattern_type),
+        "timeframe": detection.timeframe, "timestamp": iso(detection.timestamp), "detection_timestamp": iso(detection.detection_timestamp),
+        "confidence": detection.confidence, "direction": detection.direction, "status": detection.status, "status_at": iso(detection.status_at),
+        "bar_revision": detection.bar_revision, "detail": detection.detail,
+    }  # fmt: skip
+
+
+def _near(text: str) -> list[Symbol]:
+    """Return symbols that someone who typed `text` may have meant."""
+    exact = Symbol.objects.named_like(text)[:FINDS]
+    return list(exact) or list(Symbol.objects.named_like(text[:2])[:FINDS])
+
+
+def _ticker(text: str) -> str:
+    """Return the ticker meant: all lower case means upper (a mixed one keeps its case), BRK-B and BRK B mean BRK.B."""
+    return (text.upper() if text.islower() else text).replace("-", ".").replace(" ", ".")
+
+
+@require_safe
+def find(request: HttpRequest) -> HttpResponse:
+    """Go to the symbol asked for, or list those that are near; the answer of the search box where no script runs."""
+    asked = request.GET.get("q", "").strip()[:60]
+    near = _near(asked) if asked else []
+    if any(row.symbol == _ticker(asked) for row in near):
+        return HttpResponseRedirect(reverse("symbol", args=[_ticker(asked)]))
+    return render(request, "dashboards/find.html", {"asked": asked, "near": near})
+
+
+def _place(number: str) -> int:
+    """Return the page asked for, from 0 on; what is not a number is the first page."""
+    return min(int(number), LAST_PAGE) if number.isascii() and number.isdigit() and len(number) < 8 else 0
+
+
+@require_safe
+def detections(request: HttpRequest) -> HttpResponse:
+    """List the detections, newest first."""
+    chosen = {name: request.GET.get(name, "").strip()[:40] for name in ("symbol", "pattern", "direction")}
+    columns = {"symbol": "symbol", "pattern": "pattern_type", "direction": "direction"}
+    chosen["symbol"] = _ticker(chosen["symbol"])
+    wanted = {columns[name]: value for name, value in chosen.items() if value}
+    page = _place(request.GET.get("page", "0"))
+    first = page * ROWS_A_PAGE
+    rows = list(Detection.objects.newest_first().filter(**wanted)[first : first + ROWS_A_PAGE + 1])
+    address = {name: value for name, value in chosen.items() if value}
+    return render(
+        request,
+        "dashboards/patterns.html",
+        {
+            "rows": rows[:ROWS_A_PAGE],
+            "chosen": chosen,
+            "filtered": bool(wanted),
+            "kinds": pattern_kinds(),
+            "newer": urlencode({**address, "page": page - 1}) if page else "",
+            "older": urlencode({**address, "page": page + 1}) if len(rows) > ROWS_A_PAGE and page < LAST_PAGE else "",
+        },
+    )
