@@ -2,6 +2,7 @@
 
 import gc
 import re
+import weakref
 from pathlib import Path
 
 from django.db.models.signals import ModelSignal
@@ -30,8 +31,7 @@ def connected() -> set[tuple[str, str]]:
         if not isinstance(signal, Signal | ModelSignal) or id(signal) not in names:
             continue
         for entry in signal.receivers:
-            reference = entry[1]
-            function = reference() if hasattr(reference, "__call__") and type(reference).__name__ in ("weakref", "ReferenceType", "WeakMethod") else reference
+            function = entry[1]() if isinstance(entry[1], weakref.ReferenceType) else entry[1]
             module = getattr(function, "__module__", "")
             if module.split(".")[0] in APPS:
                 found.add((names[id(signal)], f"{module}.{function.__name__}"))
@@ -51,8 +51,9 @@ def test_every_variable_that_is_read_is_listed_with_its_name():
     sources = [ROOT / "tickstock" / name for name in ("settings.py", "embedded.py", "env.py")]
     read = set()
     for source in sources:
-        read |= set(re.findall(r'(?:env\.(?:text|flag|integer|seconds|words|path|choice)|environ\.get)\(\s*"([A-Z_]+)"', source.read_text()))
+        read |= set(
+            re.findall(r'(?:env\.(?:text|flag|integer|seconds|words|path|choice)|environ\.get)\(\s*"([A-Z_]+)"', source.read_text())
+        )
         read |= set(re.findall(r'_server_url\("\w+", "([A-Z_]+)"\)', source.read_text()))
     listed = set(re.findall(r"^([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
     assert read == listed
-

@@ -12,4 +12,9 @@ def test_bars_live_in_a_hypertable_of_one_day_chunks_with_their_primary_key(db):
         cursor.execute("SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = 'ohlcv_1min'::regclass AND contype = 'p'")
         assert cursor.fetchall() == [('PRIMARY KEY (symbol, "timestamp")',)]
         cursor.execute("SELECT indexname FROM pg_indexes WHERE tablename = 'ohlcv_1min' ORDER BY 1")
-        assert [name for (name,) in cursor.fetchall()] == ["ohlcv_1min_cover_idx", "ohlcv_1min_pkey", "ohlcv_1min_ts_idx", "ohlcv_1min_updated_brin"]
+        assert [name for (name,) in cursor.fetchall()] == [
+            "ohlcv_1min_cover_idx",
+            "ohlcv_1min_pkey",
+            "ohlcv_1min_ts_idx",
+            "ohlcv_1min_updated_brin",
+        ]

@@ -17,7 +17,7 @@ from timescale.db.models.fields import TimescaleDateTimeField
 log = logging.getLogger(__name__)
 
 
-class SchemaEditor(TimescaleSchemaEditor):
+class SchemaEditor(TimescaleSchemaEditor):  # type: ignore[misc]  # the package has no types
     """Make hypertables only where the extension is, and keep a primary key that holds the time column."""
 
     sql_add_hypertable = (
@@ -38,7 +38,7 @@ class SchemaEditor(TimescaleSchemaEditor):
             super()._set_chunk_time_interval(model, field)
 
 
-class DatabaseWrapper(TimescaleWrapper):
+class DatabaseWrapper(TimescaleWrapper):  # type: ignore[misc]  # the package has no types
     """Ask the server what it can do."""
 
     SchemaEditorClass = SchemaEditor

@@ -1,0 +1,393 @@
+"""
+One reader of the live log a process, and what each socket has not yet seen of it.
+
+A socket has no queue of its own messages: it has a place in the ring of recent flushes for each topic, so a slow one costs no memory, and
+what waits for it is merged when it is ready to take it.
+"""
+
+import asyncio
+import logging
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import cast
+from weakref import WeakKeyDictionary
+
+import msgspec
+import redis.asyncio
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from dashboards import wire
+from dashboards.wire import Flush, Part
+
+log = logging.getLogger(__name__)
+
+RING_BYTES = 16_000_000
+MESSAGES_WAITING = 8  # more than these on a topic, and bars and feed states are merged to the newest
+DETECTIONS_KEPT = 200
+MERGED_BARS = 1000  # merged so far, no further: minutes do not merge with each other, and each slow socket holds one message
+READ_AT_ONCE = 100
+READ_WAIT_MS = 1000
+ANSWER_SECONDS = 5.0
+RECONNECT_SECONDS = 0.25
+
+Entries = list[tuple[bytes, dict[bytes, bytes]]]
+Streams = list[tuple[bytes, Entries]]
+
+NOTHING, SNAPSHOT, GAP, RESUME = "", "snapshot", "gap", "resume"
+
+
+class Board:
+    """
+    What this process knows: a ring of recent flushes, and the newest state for those who come later.
+
+    Places in the ring are counted from the start of the process and never used twice.
+    """
+
+    def __init__(self, *, ring_bytes: int = RING_BYTES) -> None:
+        self.ready = False  # whether the log's past is in; before that nobody is told anything
+        self.seq = 0  # of the newest flush; 0: none yet
+        self.begin = 0  # place of the oldest flush in the ring
+        self._ring: list[Flush] = []
+        self._ring_bytes = 0
+        self._ring_limit = ring_bytes
+        self._floor = 0  # who has seen this number can be told everything since
+        self._follows = False  # whether the next flush must have the next number
+        self._broken = False  # whether something before the next flush may be missing
+        self._closed: dict[str, Part] = {}
+        self._forming: dict[str, Part] = {}
+        self._detections: dict[str, Part] = {}
+        self._feed = "null"
+        self._snapshots: dict[str, str] = {}
+
+    @property
+    def end(self) -> int:
+        """Return the place behind the newest flush."""
+        return self.begin + len(self._ring)
+
+    def add(self, flush: Flush) -> None:
+        """Take the next flush; a number that does not follow the last one means a loss."""
+        if self._follows and flush.seq != self.seq + 1:
+            self.lose()
+        if not self._ring:
+            self._floor = flush.seq if self._broken else flush.seq - 1
+        self.seq, self._follows, self._broken = flush.seq, True, False
+        self._ring.append(flush)
+        self._ring_bytes += len(flush.body)
+        self._keep(flush)
+        self._trim()
+
+    def lose(self) -> None:
+        """Forget the ring: something between it and what comes next may be missing. Every place before now is void."""
+        self.begin = self.end + 1
+        self._ring.clear()
+        self._ring_bytes = 0
+        self._floor = self.seq + 1
+        self._follows, self._broken = False, True
+        self._forming.clear()  # they age within seconds; closed bars, detections and the feed's state do not
+        self._snapshots.clear()
+
+    def place_after(self, seq: int) -> int | None:
+        """Return the place of the first flush behind that number, None where something since is no longer here."""
+        if not self._floor <= seq <= self.seq:
+            return None
+        return self.begin + bisect_right(self._ring, seq, key=lambda flush: flush.seq)
+
+    def since(self, place: int, topic: str) -> list[tuple[int, Flush]]:
+        """Return the flushes that concern a topic from `place` on, each with its place."""
+        kind, _, symbol = topic.partition(":")
+        found = []
+        for index in range(place - self.begin, len(self._ring)):
+            flush = self._ring[index]
+            if flush.kind == kind and (not symbol or symbol in flush.by_symbol):
+                found.append((self.begin + index, flush))
+        return found
+
+    def snapshot(self, topic: str) -> str:
+        """Return the data of the newest state of a topic."""
+        kind, _, symbol = topic.partition(":")
+        if symbol:
+            return wire.bars_data(state[symbol] for state in (self._closed, self._forming) if symbol in state)
+        if kind not in self._snapshots:
+            self._snapshots[kind] = self._whole(kind)
+        return self._snapshots[kind]
+
+    def _whole(self, kind: str) -> str:
+        if kind == wire.BARS:
+            return wire.bars_data([*self._closed.values(), *self._forming.values()])
+        return wire.patterns_data(self._detections.values()) if kind == wire.PATTERNS else self._feed
+
+    def _keep(self, flush: Flush) -> None:
+        self._snapshots.pop(flush.kind, None)
+        if flush.kind == wire.FEED:
+            self._feed = flush.body
+        for part in flush.parts:
+            if flush.kind == wire.PATTERNS:
+                self._detections.pop(part.name, None)  # so that the order is that of the last word
+                self._detections[part.name] = part
+            else:
+                self._keep_bar(part)
+        while len(self._detections) > DETECTIONS_KEPT:
+            del self._detections[next(iter(self._detections))]
+
+    def _keep_bar(self, part: Part) -> None:
+        """ISO minutes of one form order as text. A revision of an older minute is an update, never the newest bar."""
+        closed = self._closed.get(part.name)
+        if part.forming:
+            if closed is None or part.minute > closed.minute:
+                self._forming[part.name] = part
+            return
+        if closed is None or part.minute >= closed.minute:
+            self._closed[part.name] = part
+        forming = self._forming.get(part.name)
+        if forming is not None and forming.minute <= part.minute:
+            del self._forming[part.name]
+
+    def _trim(self) -> None:
+        drop = 0
+        while self._ring_bytes > self._ring_limit and drop < len(self._ring) - 1:
+            self._ring_bytes -= len(self._ring[drop].body)
+            self._floor = self._ring[drop].seq
+            drop += 1
+        if drop:
+            del self._ring[:drop]
+            self.begin += drop
+
+
+@dataclass(slots=True)
+class _Reading:
+    """How far one socket is on one topic."""
+
+    place: int
+    prev: int | None = None
+    owes: str = SNAPSHOT
+
+
+class Outbox:
+    """What one socket has yet to be told. `wake` is set when there may be something."""
+
+    def __init__(self, board: Board) -> None:
+        self.wake = asyncio.Event()
+        self.topics: dict[str, _Reading] = {}
+        self._board = board
+        self._replies: deque[str] = deque()
+
+    def reply(self, message: str) -> None:
+        """Put a direct answer before everything else."""
+        self._replies.append(message)
+        self.wake.set()
+
+    def watch(self, topic: str) -> None:
+        """Owe a snapshot of the topic and what follows; once more, where it is watched already."""
+        reading = self.topics.setdefault(topic, _Reading(self._board.end))
+        reading.owes = SNAPSHOT
+        self.wake.set()
+
+    def unwatch(self, topic: str) -> None:
+        """Owe nothing more of the topic."""
+        self.topics.pop(topic, None)
+
+    def resume(self, topic: str, after: int) -> None:
+        """Owe what came behind that number, or a gap and a snapshot where that is not known any more."""
+        self.topics[topic] = _Reading(self._board.end, after, RESUME)
+        self.wake.set()
+
+    def messages(self, clock: Callable[[], str]) -> Iterator[str]:
+        """
+        Yield what is owed, the state of the board being read anew for each message; `clock` gives ISO text.
+
+        The socket may change its topics between two messages.
+        """
+        while self._replies:
+            yield self._replies.popleft()
+        for topic, reading in list(self.topics.items()) if self._board.ready else ():
+            while self.topics.get(topic) is reading:
+                message = self._next(topic, reading, clock)
+                if message is None:
+                    break
+                yield message
+
+    def _next(self, topic: str, reading: _Reading, clock: Callable[[], str]) -> str | None:
+        board = self._board
+        if reading.owes == RESUME and reading.prev is not None:
+            place = board.place_after(reading.prev)
+            reading.place, reading.owes = (board.end, GAP) if place is None else (place, NOTHING)
+        if reading.owes == NOTHING and reading.place < board.begin:
+            reading.owes = GAP
+        if reading.owes != NOTHING:
+            return self._restart(topic, reading, clock())
+        waiting = board.since(reading.place, topic)
+        if not waiting:
+            reading.place = board.end
+            return None
+        merge = len(waiting) > MESSAGES_WAITING and wire.kind_of(topic) != wire.PATTERNS  # every detection is news
+        data, skipped, taken = _merged(topic, [flush for _, flush in waiting]) if merge else (_alone(topic, waiting[0][1]), 0, 1)
+        place, newest = waiting[taken - 1]
+        message = wire.message(topic, seq=newest.seq, prev=reading.prev, kind="update", at=newest.at, data=data, skipped=skipped)
+        reading.place, reading.prev = place + 1, newest.seq
+        return message
+
+    def _restart(self, topic: str, reading: _Reading, at: str) -> str:
+        board = self._board
+        if reading.owes == GAP:
+            message = wire.gap(topic, seq=board.seq, prev=reading.prev, at=at)
+            reading.owes = SNAPSHOT
+        else:
+            data = board.snapshot(topic)
+            message = wire.message(topic, seq=board.seq, prev=reading.prev, kind="snapshot", at=at, data=data)
+            reading.owes = NOTHING
+        reading.place, reading.prev = board.end, board.seq
+        return message
+
+
+def _alone(topic: str, flush: Flush) -> str:
+    """Return the data of one flush for a topic."""
+    _, _, symbol = topic.partition(":")
+    return wire.bars_data(flush.by_symbol[symbol]) if symbol else flush.body
+
+
+def _merged(topic: str, flushes: list[Flush]) -> tuple[str, int, int]:
+    """Return the newest state per symbol and minute as one message's data, how many older states it leaves out, how many flushes it holds."""
+    kind, _, symbol = topic.partition(":")
+    if kind == wire.FEED:
+        return flushes[-1].body, len(flushes) - 1, len(flushes)
+    newest: dict[tuple[str, str], Part] = {}
+    count = taken = 0
+    for flush in flushes:
+        parts = flush.by_symbol[symbol] if symbol else flush.parts
+        fresh = {(part.name, part.minute): part for part in parts}
+        if taken and len(newest.keys() | fresh.keys()) > max(MERGED_BARS, len(newest)):
+            break
+        newest |= fresh
+        count, taken = count + len(parts), taken + 1
+    return wire.bars_data(newest.values()), count - len(newest), taken
+
+
+def _number(name: bytes) -> int:
+    return int(name.partition(b"-")[0])
+
+
+class Hub:
+    """Read the live log as long as the process lives, and wake the sockets."""
+
+    def __init__(self, url: str) -> None:
+        self.board = Board()
+        self.live: bool | None = None  # whether the log can be read; None until that is known
+        self._url = url
+        self._place = 0  # number of the last entry read
+        self._sockets: dict[Outbox, int] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to read, unless it does already."""
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._run(), name="live hub")
+
+    async def stop(self) -> None:
+        """End reading."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    @property
+    def sockets(self) -> int:
+        """Return how many sockets are open in this process."""
+        return len(self._sockets)
+
+    def sockets_of(self, user_id: int) -> int:
+        """Return how many of them are one user's."""
+        return sum(1 for owner in self._sockets.values() if owner == user_id)
+
+    def join(self, user_id: int) -> Outbox:
+        """Return the outbox of a new socket."""
+        outbox = Outbox(self.board)
+        self._sockets[outbox] = user_id
+        return outbox
+
+    def leave(self, outbox: Outbox) -> None:
+        """Forget a socket."""
+        self._sockets.pop(outbox, None)
+
+    async def _run(self) -> None:
+        while True:
+            client = redis.asyncio.Redis.from_url(
+                self._url, socket_timeout=ANSWER_SECONDS, socket_connect_timeout=ANSWER_SECONDS, retry=Retry(NoBackoff(), 0)
+            )
+            try:
+                await self._follow(client)
+            except (redis.RedisError, OSError) as error:
+                self._went_dark(error)
+            finally:
+                await client.aclose()
+            await asyncio.sleep(RECONNECT_SECONDS)
+
+    async def _follow(self, client: "redis.asyncio.Redis") -> None:
+        """Read until Redis fails. The first time the past comes first, so that no socket is told half of it."""
+        newest = await self._check_log(client)
+        while not self.board.ready and self._place < newest:
+            await self._read(client)
+        if not self.live:
+            log.info("The live line is up, %d flushes known", self.board.end - self.board.begin)
+        self.live = self.board.ready = True
+        self._wake_all()
+        while True:
+            if not await self._read(client):
+                await self._check_log(client)
+
+    async def _read(self, client: "redis.asyncio.Redis") -> bool:
+        """Wait for entries and take them; False where none came."""
+        streams = cast(Streams, await client.xread({wire.LOG_KEY: f"{self._place}-0"}, count=READ_AT_ONCE, block=READ_WAIT_MS))
+        entries = [entry for _, entries in streams for entry in entries]
+        for name, fields in entries:
+            self._place = _number(name)
+            self._take(self._place, fields)
+        if entries and self.board.ready:
+            self._wake_all()
+        return bool(entries)
+
+    def _take(self, seq: int, fields: dict[bytes, bytes]) -> None:
+        try:
+            flush = wire.read_flush(seq, fields[b"kind"].decode(), fields[b"at"].decode(), fields[b"body"])
+        except (KeyError, msgspec.DecodeError) as error:
+            log.warning("An entry of the live log cannot be read, every page is told to fetch again: %r", error)
+            self.board.lose()
+            return
+        if int(fields.get(b"lost", 0)):
+            self.board.lose()
+        self.board.add(flush)
+
+    async def _check_log(self, client: "redis.asyncio.Redis") -> int:
+        """Return the number of the newest entry; where the log ends before what was read, it is a new one, and its past is a loss."""
+        newest = cast(Entries, await client.xrevrange(wire.LOG_KEY, count=1))
+        number = _number(newest[0][0]) if newest else 0
+        if number < self._place:
+            log.warning("The live log is gone (Redis was restarted or emptied), every page is told to fetch again")
+            self._place = 0
+            self.board.lose()
+            self._wake_all()
+        return number
+
+    def _went_dark(self, error: Exception) -> None:
+        if self.live is not False:
+            log.warning("The live line is down, pages are told so; trying again every %s s: %s", RECONNECT_SECONDS, error)
+            self.live = False
+            self._wake_all()
+
+    def _wake_all(self) -> None:
+        for outbox in self._sockets:
+            outbox.wake.set()
+
+
+_hubs: "WeakKeyDictionary[asyncio.AbstractEventLoop, Hub]" = WeakKeyDictionary()
+
+
+def hub_of_this_process(url: str) -> Hub:
+    """Return the hub of the running event loop (a server has one), started."""
+    loop = asyncio.get_running_loop()
+    hub = _hubs.get(loop)
+    if hub is None:
+        hub = _hubs[loop] = Hub(url)
+    hub.start()
+    return hub

@@ -1,0 +1,246 @@
+"""
+The words spoken on `/ws/live`, and their form in the log between the processes. Not who listens (hub) nor how they came (consumers).
+
+A message: `{"topic", "seq", "prev", "type", "at", "data"}`. `seq` numbers the whole log, so it only rises; `prev` is the `seq` of the
+message sent before on this topic to this socket (null at first): where it is not the last one received, something is missing. `skipped`
+beside them, only where the reader was slow: so many older states this update leaves out.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import msgspec
+
+from marketdata.bars.snapshot import MINUTE_MS, SHARE, BarChange, BarSnapshot
+
+LOG_KEY = "live:log"  # a Redis stream; the id of an entry is its number
+BARS, PATTERNS, FEED = "bars", "patterns", "feed"
+SCOPES = {BARS: "read:bars", PATTERNS: "read:patterns", FEED: "read:bars"}  # what a token needs for a topic; a session needs none
+
+_TOPIC = re.compile(r"bars(:[A-Za-z0-9.\-/]{1,20})?|patterns|feed")
+_encode = msgspec.json.Encoder(decimal_format="number").encode
+
+
+# ---- what a client says ----------------------------------------------------------------------------------------------------------
+
+
+class Watch(msgspec.Struct, frozen=True, tag_field="action", tag="watch"):
+    """Send a snapshot of these topics, and then what changes."""
+
+    topics: list[str]
+
+
+class Unwatch(msgspec.Struct, frozen=True, tag_field="action", tag="unwatch"):
+    """Send no more of these topics."""
+
+    topics: list[str]
+
+
+class Resume(msgspec.Struct, frozen=True, tag_field="action", tag="resume"):
+    """Send what came on this topic after the message with this `seq`."""
+
+    topic: str
+    after: int
+
+
+Request = Watch | Unwatch | Resume
+_requests: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)
+
+
+def read_request(text: str | bytes) -> Request:
+    """Return what a client asks for. ValueError with one sentence for people where it cannot be understood."""
+    try:
+        return _requests.decode(text)
+    except msgspec.ValidationError as error:
+        raise ValueError(f'The message was not understood: {error}. Send {{"action":"watch","topics":["bars:AAPL"]}}.') from None
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        raise ValueError('The message is not JSON. Send an object such as {"action":"watch","topics":["bars:AAPL"]}.') from None
+
+
+def topic_fault(topic: str) -> str | None:
+    """Return one sentence on what is wrong with a topic, None for a good one."""
+    if _TOPIC.fullmatch(topic):
+        return None
+    return f"There is no topic {topic[:60]!r}; there are bars, bars:SYMBOL, patterns and feed."
+
+
+def kind_of(topic: str) -> str:
+    """Return which kind of flush a topic shows."""
+    return topic.partition(":")[0]
+
+
+# ---- what the server says --------------------------------------------------------------------------------------------------------
+
+
+def iso(moment: datetime) -> str:
+    """Return ISO 8601 in UTC with milliseconds and Z."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def message(topic: str, *, seq: int, prev: int | None, kind: str, at: str, data: str, skipped: int = 0) -> str:
+    """Return one message; `topic` must be a good one and `data` JSON."""
+    mark = f',"skipped":{skipped}' if skipped else ""
+    before = "null" if prev is None else prev
+    return f'{{"topic":"{topic}","seq":{seq},"prev":{before},"type":"{kind}","at":"{at}"{mark},"data":{data}}}'
+
+
+def error(topic: str | None, detail: str, *, at: str) -> str:
+    """Return the answer to a request that cannot be met; the socket stays."""
+    words = {"topic": topic[:60] if topic else topic, "seq": None, "prev": None, "type": "error", "at": at, "data": {"detail": detail}}
+    return _encode(words).decode()
+
+
+def gap(topic: str, *, seq: int, prev: int | None, at: str) -> str:
+    """Return the word that messages may be missing after `prev`; a snapshot follows."""
+    return message(topic, seq=seq, prev=prev, kind="gap", at=at, data='{"detail":"Messages may be missing; fetch what you show again."}')
+
+
+def heartbeat(*, at: str, live: bool) -> str:
+    """Return the sign of life; `live` is false while this process hears nothing from the rest of the stack."""
+    return f'{{"type":"heartbeat","at":"{at}","live":{"true" if live else "false"}}}'
+
+
+# ---- bodies: encoded once by the announcing process, then only cut and joined -----------------------------------------------------
+
+
+class _Bar(msgspec.Struct, frozen=True):
+    s: str
+    t: str
+    end: str
+    o: float
+    h: float
+    l: float  # noqa: E741 - the name is the product's
+    c: float
+    v: msgspec.Raw
+    vw: float | None
+    n: int | None
+    final: bool
+    complete: bool
+    revision: int | None
+    forming: bool
+
+
+@lru_cache(maxsize=64)
+def _minute(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _shares(volume: int) -> msgspec.Raw:
+    """Return 1/SHARE shares as a decimal number, every digit kept."""
+    whole, part = divmod(volume, SHARE)
+    return msgspec.Raw(f"{whole}.{part:09d}".rstrip("0").encode() if part else str(whole).encode())
+
+
+def _bar(bar: BarSnapshot, *, final: bool, revision: int | None) -> _Bar:
+    return _Bar(
+        s=bar.symbol, t=_minute(bar.opened_at_ms), end=_minute(bar.opened_at_ms + MINUTE_MS),
+        o=bar.open, h=bar.high, l=bar.low, c=bar.close, v=_shares(bar.volume), vw=bar.vwap, n=bar.trades,
+        final=final, complete=bar.complete, revision=revision, forming=revision is None,
+    )  # fmt: skip
+
+
+def closed_bars(changes: Iterable[BarChange]) -> bytes:
+    """Return the data of stored bars."""
+    return _encode({"bars": [_bar(change.bar, final=change.is_final, revision=change.revision) for change in changes]})
+
+
+def moving_bars(bars: Iterable[BarSnapshot]) -> bytes:
+    """Return the data of forming bars, which no table knows yet."""
+    return _encode({"bars": [_bar(bar, final=False, revision=None) for bar in bars]})
+
+
+def found_patterns(detections: Iterable[dict[str, Any]] = (), *, retracted: Iterable[dict[str, Any]] = ()) -> bytes:
+    """Return the data of detections and retractions, as `patterns.signals` describes them."""
+    return _encode({"detections": [_in_utc(row) for row in detections], "retracted": [_in_utc(row) for row in retracted]})
+
+
+def _in_utc(row: dict[str, Any]) -> dict[str, Any]:
+    return {key: value.astimezone(UTC) if isinstance(value, datetime) else value for key, value in row.items()}
+
+
+def feed_status(status: dict[str, Any]) -> bytes:
+    """Return the data of the live line's state."""
+    return _encode(status)
+
+
+# ---- reading a flush back, only as deep as the hub must see ------------------------------------------------------------------------
+
+
+class Part(NamedTuple):
+    """One bar or one detection: what tells it from others, and its JSON. `forming` also stands for retracted."""
+
+    name: str
+    minute: str
+    forming: bool
+    text: str
+
+
+class Flush(NamedTuple):
+    """One entry of the log: what one announcing process had to say at once."""
+
+    seq: int
+    kind: str
+    at: str
+    body: str
+    parts: tuple[Part, ...]
+    by_symbol: dict[str, list[Part]]
+
+
+class _BarBody(msgspec.Struct):
+    bars: list[msgspec.Raw]
+
+
+class _BarKey(msgspec.Struct):
+    s: str
+    t: str
+    forming: bool
+
+
+class _PatternBody(msgspec.Struct):
+    detections: list[msgspec.Raw]
+    retracted: list[msgspec.Raw]
+
+
+class _PatternKey(msgspec.Struct):
+    id: int
+
+
+_bar_bodies, _bar_keys = msgspec.json.Decoder(_BarBody), msgspec.json.Decoder(_BarKey)
+_pattern_bodies, _pattern_keys = msgspec.json.Decoder(_PatternBody), msgspec.json.Decoder(_PatternKey)
+
+
+def read_flush(seq: int, kind: str, at: str, body: bytes) -> Flush:
+    """Return an entry of the log. msgspec.DecodeError where `body` is not what `kind` says; an unknown kind has no parts."""
+    parts: tuple[Part, ...] = ()
+    if kind == BARS:
+        keys = [(_bar_keys.decode(raw), raw) for raw in _bar_bodies.decode(body).bars]
+        parts = tuple(Part(key.s, key.t, key.forming, bytes(raw).decode()) for key, raw in keys)
+    elif kind == PATTERNS:
+        found = _pattern_bodies.decode(body)
+        parts = (*_pattern_parts(found.detections, retracted=False), *_pattern_parts(found.retracted, retracted=True))
+    by_symbol: dict[str, list[Part]] = {}
+    for part in parts if kind == BARS else ():
+        by_symbol.setdefault(part.name, []).append(part)
+    return Flush(seq, kind, at, body.decode(), parts, by_symbol)
+
+
+def _pattern_parts(rows: list[msgspec.Raw], *, retracted: bool) -> Iterator[Part]:
+    for row in rows:
+        yield Part(str(_pattern_keys.decode(row).id), "", retracted, bytes(row).decode())
+
+
+def bars_data(parts: Iterable[Part]) -> str:
+    """Join bars into the data of one message."""
+    return f'{{"bars":[{",".join(part.text for part in parts)}]}}'
+
+
+def patterns_data(parts: Iterable[Part]) -> str:
+    """Join detections and retractions into the data of one message."""
+    standing: list[str] = []
+    retracted: list[str] = []
+    for part in parts:
+        (retracted if part.forming else standing).append(part.text)
+    return f'{{"detections":[{",".join(standing)}],"retracted":[{",".join(retracted)}]}}'
