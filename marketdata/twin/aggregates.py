@@ -40,6 +40,7 @@ class Range(NamedTuple):
     last_ms: int
     limit: int
     descending: bool
+    adjusted: bool
 
 
 def page(market: Market, security: Security, asked: Range, *, now_ms: int) -> Page:
@@ -51,14 +52,14 @@ def page(market: Market, security: Security, asked: Range, *, now_ms: int) -> Pa
     reach = _days_for(room, asked)
     all_days = (first_day, last_day + 1)
     chunk = (max(first_day, last_day + 1 - reach), last_day + 1) if asked.descending else (first_day, min(last_day + 1, first_day + reach))
-    starts, ends, bars = _windows(market, security, asked, *chunk)
+    starts, ends, bars, scale = _windows(market, security, asked, *chunk, as_of_day=day_at(now_ms))
     chosen = np.flatnonzero((ends > asked.first_ms) & (starts <= asked.last_ms) & (ends + SETTLING_MS <= now_ms))
     if asked.descending:
         chosen = chosen[::-1]
     more = len(chosen) > room or (chunk != all_days and len(chosen) > 0)
     chosen = chosen[:room]
     next_ms = (int(starts[chosen[-1]]) - 1 if asked.descending else int(ends[chosen[-1]])) if more else None
-    return Page(rows(bars.take(chosen), starts[chosen], scale=security.scale), next_ms)
+    return Page(rows(bars.take(chosen), starts[chosen], scale=scale), next_ms)
 
 
 def rows(bars: Candles, times_ms: Integers, *, scale: int) -> list[Row]:
@@ -84,19 +85,33 @@ def _days_for(room: int, asked: Range) -> int:
     return room * asked.multiplier * _BASE_OF[asked.timespan] // _SHORTEST_DAY + 3
 
 
-def _windows(market: Market, security: Security, asked: Range, first_day: int, end_day: int) -> tuple[Integers, Integers, Candles]:
-    """Return starts, ends and bars of the windows of the days [first_day, end_day), widened to whole windows."""
+def _windows(
+    market: Market, security: Security, asked: Range, first_day: int, end_day: int, *, as_of_day: int
+) -> tuple[Integers, Integers, Candles, int]:
+    """Return starts, ends and bars of the windows of the days [first_day, end_day), widened to whole windows, and ticks per dollar."""
     if asked.timespan in _DAYS_OF:
         size = asked.multiplier * _DAYS_OF[asked.timespan]
         numbers = np.arange(first_day // size * size, min(-(-end_day // size) * size, DAYS))
         first = np.arange(0, len(numbers), size)
         ends = day_starts()[np.minimum(numbers[first] + size, DAYS)]
-        return day_starts()[numbers[first]], ends, market.days(security, int(numbers[0]), int(numbers[-1]) + 1).fold(first)
-    load, unit = (market.minutes, MINUTE_MS) if asked.timespan == "minute" else (market.hours, HOUR_MS)
+        days = market.days(security, int(numbers[0]), int(numbers[-1]) + 1)
+        bars, scale = _priced(market, security, asked, days, numbers, as_of_day)
+        return day_starts()[numbers[first]], ends, bars.fold(first), scale
+    unit = MINUTE_MS if asked.timespan == "minute" else HOUR_MS
+    # Massive makes its hours of minute bars; odd lots of a minute without one are in none of them
+    load = market.minutes if unit == MINUTE_MS or market.has_silence else market.hours
     starts, bars = load(security, first_day, end_day)
+    traded = np.flatnonzero(bars.trades)
+    starts, bars = starts[traded], bars.take(traded)
     midnights = day_starts()[first_day : end_day + 1]
     day = np.searchsorted(midnights, starts, side="right") - 1
+    bars, scale = _priced(market, security, asked, bars, first_day + day, as_of_day)
     window = (starts - midnights[day]) // (unit * asked.multiplier)
     first = np.flatnonzero((np.diff(window, prepend=-1) != 0) | (np.diff(day, prepend=-1) != 0))
-    ends = np.minimum(starts[first] + unit * asked.multiplier, midnights[day[first] + 1])
-    return starts[first], ends, bars.fold(first)
+    begins = midnights[day[first]] + window[first] * unit * asked.multiplier
+    return begins, np.minimum(begins + unit * asked.multiplier, midnights[day[first] + 1]), bars.fold(first), scale
+
+
+def _priced(market: Market, security: Security, asked: Range, bars: Candles, days: Integers, as_of_day: int) -> tuple[Candles, int]:
+    """Return the bars of days, adjusted for splits or raw, as is asked, and their ticks per dollar."""
+    return market.adjusted(security, bars, days, as_of_day=as_of_day) if asked.adjusted else (bars, security.scale)

@@ -9,12 +9,18 @@ from typing import NamedTuple
 
 import msgspec
 
+from marketdata.twin.faults import Faults
 from marketdata.twin.schedule import WILDCARD
 
 AUTH_SECONDS = 10
 _TOPICS = frozenset({"A", "AM", "T", "Q", "LULD"})
 _NOT_ENTITLED = frozenset({"NOI", "FMV", "LV"})
 _POLICY_VIOLATION = 1008
+_NO_PLAN = "Your plan doesn't include websocket access."
+_TOO_MANY = (
+    "Maximum number of websocket connections exceeded. You have reached the connection limit for your account. "
+    "Please contact support at https://polygon.io/contact to increase your limit."
+)
 
 
 class Send(NamedTuple):
@@ -38,10 +44,12 @@ Action = Send | Drop | Close
 
 
 class Dialogue:
-    """The state of one connection: whether it is signed in, and what it is subscribed to."""
+    """The state of one connection: whether it is signed in, and what it is subscribed to. `faults` bend what is said."""
 
-    def __init__(self) -> None:
+    def __init__(self, faults: Faults | None = None) -> None:
         self.authenticated = False
+        self.key = ""
+        self._faults = faults or Faults()
         self.subscriptions: dict[str, set[str]] = {}
 
     def greet(self) -> list[Action]:
@@ -74,6 +82,10 @@ class Dialogue:
         """Return what happens to a client that reads too slowly."""
         return [_status("slow_consumer", "The client reads too slowly; its buffer is full."), Close(_POLICY_VIOLATION, "slow consumer")]
 
+    def over_quota(self) -> list[Action]:
+        """Return what happens to the line that is one too many for its key."""
+        return [_status("max_connections", _TOO_MANY), Close(_POLICY_VIOLATION, "max connections")]
+
     def wants(self, topic: str, symbol: str) -> bool:
         """Tell whether an event goes to this connection: once, however many subscriptions match."""
         names = self.subscriptions.get(topic)
@@ -81,20 +93,36 @@ class Dialogue:
 
     def _sign_in(self, key: str) -> list[Action]:
         """Answer a key; those that begin with `bad` and `noplan` act as their names say, all others are good."""
-        refusal = refused_key(key)
+        if self._faults.feel("auth_timeout"):
+            return []
+        refusal = self._refusal() or refused_key(key)
         if refusal:
             return [_status("auth_failed", refusal), Drop()]
-        self.authenticated = True
+        self.authenticated, self.key = True, key
         return [_status("auth_success", "authenticated")]
+
+    def _refusal(self) -> str:
+        """Return why a fault refuses every key, or an empty text."""
+        if self._faults.feel("no_plan"):
+            return _NO_PLAN
+        return "authentication failed" if self._faults.feel("auth_failed") else ""
+
+    def _lacks(self, topic: str) -> bool:
+        """Tell whether the plan lacks a topic."""
+        fault = self._faults.find("not_authorized")
+        return topic in _NOT_ENTITLED or (fault is not None and fault.word == topic and self._faults.feel("not_authorized"))
 
     def _subscribe(self, params: str) -> list[Action]:
         """Answer a list of pairs: one refusal for all that the plan lacks, then one acknowledgement for each new pair."""
         refused, accepted = False, []
         for topic, symbol in _pairs(params):
-            refused |= topic in _NOT_ENTITLED
-            if topic in _TOPICS and symbol not in self.subscriptions.setdefault(topic, set()):
+            if self._lacks(topic):
+                refused = True
+            elif topic in _TOPICS and symbol not in self.subscriptions.setdefault(topic, set()):
                 self.subscriptions[topic].add(symbol)
                 accepted.append(("success", f"subscribed to: {topic}.{symbol}"))
+        if accepted and self._faults.feel("no_ack"):
+            accepted = []
         return _statuses(([("error", "not authorized")] if refused else []) + accepted)
 
     def _unsubscribe(self, params: str) -> list[Action]:
@@ -112,7 +140,7 @@ def refused_key(key: str) -> str:
     if not key or key.startswith("bad"):
         return "authentication failed"
     if key.startswith("noplan"):
-        return "Your plan doesn't include websocket access."
+        return _NO_PLAN
     return ""
 
 

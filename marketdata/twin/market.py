@@ -14,8 +14,10 @@ import numpy as np
 from marketdata.twin.candles import MIN_TRADE_SIZE, MIN_TRADES, SHARE, Candles, Shape, bridge_reach, join, split
 from marketdata.twin.days import DAYS, HOUR_MS, MINUTE_MS, VARIANCE_PROFILE, VOLUME_PROFILE, day_at, day_starts, local_hours
 from marketdata.twin.noise import Floats, Integers, Streams, normals, streams, uniforms
+from marketdata.twin.plants import Plant, bend, planted
+from marketdata.twin.scenarios import fall_silent, jumps, odd_lots, price_factor, print_odd_lots, scenario, silent_minutes, splits
 from marketdata.twin.securities import Security, roster
-from marketdata.twin.tape import DRAWS, Tape, print_trades
+from marketdata.twin.tape import DRAWS, Tape, print_odd_tape, print_trades
 
 _Amounts = TypeVar("_Amounts", Integers, Floats)
 _MIN_DAY_TRADES = 15_000  # 25 hours of sixty minutes of MIN_TRADES, and some to spare
@@ -37,8 +39,15 @@ class Keys(NamedTuple):
     tape: Streams
 
 
+ADJUSTED_SCALE = 10_000  # prices divided by a split's ratio are given to a hundredth of a cent
+
+
 class Minute(NamedTuple):
-    """One minute in its day: prices in dollars, volumes in thousandths of a share, `traded` the dollars traded before it today."""
+    """
+    One minute in its day: prices in dollars, volumes in thousandths of a share, `traded` the dollars traded before it today.
+
+    Without trades it has no bar and its prices mean nothing; its volume, if it has one, is of odd lots alone.
+    """
 
     opened_at_ms: int
     open: float
@@ -75,19 +84,66 @@ class _Hour(NamedTuple):
 class Market:
     """All securities of a seed. Not thread-safe: its memories are bounded dictionaries without a lock."""
 
-    def __init__(self, *, seed: int, tickers: int) -> None:
+    def __init__(self, *, seed: int, tickers: int, scenario_name: str = "default") -> None:
         self.seed = seed
+        self.scenario = scenario(scenario_name)
         self.securities = roster(tickers)
         self.by_symbol = {security.symbol: security for security in self.securities}
+        self.place_of = {security.symbol: place for place, security in enumerate(self.securities)}
         self._keys = lru_cache(maxsize=4_096)(self._make_keys)
         self._closes = lru_cache(maxsize=256)(self._make_closes)
         self._day = lru_cache(maxsize=2 * tickers + 256)(self._make_day)
         self._hour = lru_cache(maxsize=2 * tickers + 256)(self._make_hour)
         self.tape = lru_cache(maxsize=2 * tickers + 256)(self._make_tape)
+        self._bends = lru_cache(maxsize=2 * tickers + 256)(self._make_bends)
+        self._bent_day = lru_cache(maxsize=32_768)(self._make_bent_day)
 
     def days(self, security: Security, first: int, end: int) -> Candles:
         """Return the daily bars of the days [first, end), as far as the market exists."""
         first, end = max(first, 0), min(end, DAYS)
+        bars = self._drawn_days(security, first, end)
+        bent = [day for day in range(first, end) if self.plant(security, day)]
+        if not bent:
+            return bars
+        whole = join([self._bent_day(security, day) for day in bent])
+        for column, values in zip(bars, whole, strict=True):
+            column[np.array(bent) - first] = values  # arrays just drawn, nobody else's
+        return bars
+
+    def hours(self, security: Security, first_day: int, end_day: int) -> tuple[Integers, Candles]:
+        """Return the hourly bars of the days [first_day, end_day) and each one's start in Unix ms."""
+        first_day, end_day = max(first_day, 0), min(end_day, DAYS)
+        if not any(self.plant(security, day) for day in range(first_day, end_day)):
+            return self._drawn_hours(security, first_day, end_day)
+        starts, minutes = self.minutes(security, first_day, end_day)
+        first = np.arange(0, len(starts), 60)
+        return starts[first], minutes.fold(first)
+
+    def plant(self, security: Security, day: int) -> Plant | None:
+        """Return the chart pattern that is planted in a day, if there is one."""
+        return planted(self.seed, security, self.place_of[security.symbol], day) if self.scenario.plants else None
+
+    @property
+    def has_silence(self) -> bool:
+        """Whether some minutes may have no bar."""
+        return self.scenario.quiet or self.scenario.halts
+
+    def adjusted(self, security: Security, bars: Candles, days: Integers, *, as_of_day: int) -> tuple[Candles, int]:
+        """
+        Return bars of days as the splits until `as_of_day` leave them, and their ticks per dollar.
+
+        Prices are divided and volumes multiplied by each later split, as Massive's `adjusted=true` does; dividends play no part.
+        """
+        if not splits(self.scenario, security):
+            return bars, security.scale
+        then, now = (price_factor(self.scenario, self.seed, security, moment) for moment in (days, np.array([as_of_day])))
+        factor, fine = then / now[0], ADJUSTED_SCALE // security.scale
+        prices = [np.rint(column * fine / factor).astype(np.int64) for column in (bars.open, bars.high, bars.low, bars.close)]
+        volume = np.rint(bars.volume * factor).astype(np.int64)
+        return Candles(prices[0], prices[1], prices[2], prices[3], bars.vwap * fine / factor, volume, bars.trades), ADJUSTED_SCALE
+
+    def _drawn_days(self, security: Security, first: int, end: int) -> Candles:
+        """Return the daily bars of the days [first, end) as they are drawn, before any pattern bends them."""
         if first >= end:
             return _NOTHING
         keys, number = self._keys(security), np.arange(first, end)
@@ -95,35 +151,35 @@ class Market:
         previous, closes = path[first:end], path[first + 1 : end + 1]
         deviation = np.full(len(number), security.volatility)
         gap, high, low, size, count = uniforms(keys.days, number)
-        opens = previous + (gap - 0.5) * 0.5 * deviation
+        opens = previous + (gap - 0.5) * 0.5 * deviation + jumps(self.scenario, self.seed, security, number)
         highs = bridge_reach(opens, closes, deviation=deviation, draw=high)
         lows = -bridge_reach(-opens, -closes, deviation=deviation, draw=low)
-        ticks = [np.rint(np.exp(logs) * security.scale).astype(np.int64) for logs in (opens, highs, lows, closes)]
+        factor = price_factor(self.scenario, self.seed, security, number)
+        ticks = [np.rint(np.exp(logs) * factor * security.scale).astype(np.int64) for logs in (opens, highs, lows, closes)]
         vwap = (ticks[0] + ticks[1] + ticks[2] + ticks[3]) / 4
         excitement = np.minimum(np.abs(closes - opens) / security.volatility, 3) - 0.8
-        shares = np.rint(security.volume * np.exp(0.6 * (size - 0.5) + 0.3 * excitement)).astype(np.int64)
+        shares = np.rint(security.volume / factor * np.exp(0.6 * (size - 0.5) + 0.3 * excitement)).astype(np.int64)
         trades = np.clip(shares // (250 + np.rint(200 * count).astype(np.int64)), _MIN_DAY_TRADES, _MAX_DAY_TRADES)
         volume = SHARE * np.maximum(shares, MIN_TRADE_SIZE * trades * 5 // 4)
         return Candles(ticks[0], ticks[1], ticks[2], ticks[3], vwap, volume, trades)
 
-    def hours(self, security: Security, first_day: int, end_day: int) -> tuple[Integers, Candles]:
-        """Return the hourly bars of the days [first_day, end_day) and each one's start in Unix ms."""
-        first_day, end_day = max(first_day, 0), min(end_day, DAYS)
+    def _drawn_hours(self, security: Security, first_day: int, end_day: int) -> tuple[Integers, Candles]:
+        """Return the hours of days as they are drawn."""
         if first_day >= end_day:
             return np.empty(0, dtype=np.int64), _NOTHING
         starts = np.arange(day_starts()[first_day], day_starts()[end_day], HOUR_MS)
-        days = self.days(security, first_day, end_day)
+        days = self._drawn_days(security, first_day, end_day)
         runs = groupby(range(first_day, end_day), key=lambda day: len(local_hours(day)))  # 23, 24 and 25 hours cannot share an array
         return starts, join([self._split_days(security, days, first_day, list(run)) for _, run in runs])
 
     def minutes(self, security: Security, first_day: int, end_day: int) -> tuple[Integers, Candles]:
-        """Return the minute bars of the days [first_day, end_day) and each one's start in Unix ms."""
+        """Return the minutes of the days [first_day, end_day) and each one's start in Unix ms; those without trades have no bar."""
         first_day, end_day = max(first_day, 0), min(end_day, DAYS)
-        starts, hours = self.hours(security, first_day, end_day)
+        starts, hours = self._drawn_hours(security, first_day, end_day)
         if not len(starts):
             return starts, hours
         clock = [hour for day in range(first_day, end_day) for hour in local_hours(day)]
-        return np.arange(starts[0], starts[-1] + HOUR_MS, MINUTE_MS), self._split_hours(security, hours, starts // HOUR_MS, clock).flat()
+        return np.arange(starts[0], starts[-1] + HOUR_MS, MINUTE_MS), self._split_hours(security, hours, starts // HOUR_MS, clock)
 
     def minute(self, security: Security, minute: int) -> Minute:
         """Return one minute by its number, Unix ms // 60,000, with the day's totals before it. IndexError where no market exists."""
@@ -175,6 +231,7 @@ class Market:
         keys, number = self._keys(security), np.arange(days + 1)
         steps = _weighted(security, normals(keys.day_steps, number))
         steps[0] = 0
+        steps[1:] += jumps(self.scenario, self.seed, security, number[:-1])
         phases, periods = uniforms(keys.cycles, np.arange(2)).T
         waves = np.sin(2 * np.pi * (number / (250 + 350 * periods[:, None]) + phases[:, None]))
         reach = min(1.0, security.volatility / 0.012)
@@ -197,6 +254,11 @@ class Market:
         return split(days.take(np.array(run) - first_day), shape, min_trades=_HOUR_TRADES).flat()
 
     def _split_hours(self, security: Security, hours: Candles, numbers: Integers, clock: Iterable[int]) -> Candles:
+        """Return the minutes of hours in one row, as the scenario leaves them."""
+        minutes = self._drawn_minutes(security, hours, numbers, clock).flat()
+        return self._bent(security, self._silenced(security, minutes, numbers), numbers)
+
+    def _drawn_minutes(self, security: Security, hours: Candles, numbers: Integers, clock: Iterable[int]) -> Candles:
         """Return the minutes of hours, shape (hours, 60); some trade fractions of shares, which leaves the hour's volume whole."""
         keys, local = self._keys(security), np.array(list(clock))
         positions = numbers[:, None] * 60 + np.arange(60)
@@ -208,12 +270,48 @@ class Market:
         minutes.volume[:, 1::2] -= fractions
         return minutes
 
+    def _silenced(self, security: Security, minutes: Candles, numbers: Integers) -> Candles:
+        """Return the minutes of hours by their numbers, some of them without trades where the scenario says so."""
+        if not self.has_silence:
+            return minutes
+        silent = silent_minutes(self.scenario, self.seed, security, self.place_of[security.symbol], numbers).reshape(-1)
+        quiet = fall_silent(minutes, silent)
+        return print_odd_lots(self.seed, security, quiet, silent, _minutes_of(numbers)) if self.scenario.quiet else quiet
+
+    def _bent(self, security: Security, minutes: Candles, numbers: Integers) -> Candles:
+        """Return the minutes of hours by their numbers, moved where a chart pattern is planted."""
+        if not self.scenario.plants:
+            return minutes
+        moves = np.zeros(len(minutes.open), dtype=np.int64)
+        days = np.searchsorted(day_starts(), numbers * HOUR_MS, side="right") - 1
+        for day in np.unique(days).tolist():
+            if self.plant(security, day):
+                inside = np.flatnonzero(np.repeat(days == day, 60))
+                first = (int(numbers[days == day][0]) * HOUR_MS - int(day_starts()[day])) // MINUTE_MS
+                moves[inside] = self._bends(security, day)[first : first + len(inside)]
+        moved = [column + moves for column in (minutes.open, minutes.high, minutes.low, minutes.close)]
+        return Candles(moved[0], moved[1], moved[2], moved[3], minutes.vwap + moves, minutes.volume, minutes.trades)
+
+    def _make_bends(self, security: Security, day: int) -> Integers:
+        """Return by how many ticks each minute of a planted day moves."""
+        plant = self.plant(security, day)
+        if plant is None:
+            raise LookupError(f"Nothing is planted in day {day} of {security.symbol}.")
+        starts, hours = self._drawn_hours(security, day, day + 1)
+        closes = self._drawn_minutes(security, hours, starts // HOUR_MS, local_hours(day)).flat().close
+        return bend(plant, closes, opened_at_ms=np.arange(starts[0], starts[-1] + HOUR_MS, MINUTE_MS))
+
+    def _make_bent_day(self, security: Security, day: int) -> Candles:
+        """Return a planted day's bar: the fold of its minutes."""
+        return self.minutes(security, day, day + 1)[1].fold(np.zeros(1, dtype=np.int64))
+
     def _make_day(self, security: Security, number: int) -> _Day:
         """Return one day by hours."""
         if not 0 <= number < DAYS:
             raise IndexError(f"The twin's market has no day {number}.")
-        starts, hours = self.hours(security, number, number + 1)
-        return _Day(int(starts[0]) // HOUR_MS, int(hours.open[0]), hours, _before(hours.volume), _before(hours.vwap * hours.volume))
+        starts, drawn = self._drawn_hours(security, number, number + 1)
+        hours = self.hours(security, number, number + 1)[1]
+        return _Day(int(starts[0]) // HOUR_MS, int(hours.open[0]), drawn, _before(hours.volume), _before(hours.vwap * hours.volume))
 
     def _make_hour(self, security: Security, number: int) -> _Hour:
         """Return one hour by minutes."""
@@ -221,7 +319,7 @@ class Market:
         day = self._day(security, day_number)
         index = number - day.first_hour
         clock = local_hours(day_number)[index]
-        minutes = self._split_hours(security, day.hours.take(slice(index, index + 1)), np.array([number]), [clock]).flat()
+        minutes = self._split_hours(security, day.hours.take(slice(index, index + 1)), np.array([number]), [clock])
         volume_before = day.volume_before[index] + _before(minutes.volume)
         return _Hour(day, minutes, volume_before, day.value_before[index] + _before(minutes.vwap * minutes.volume))
 
@@ -230,8 +328,25 @@ class Market:
         hour, index = self._hour(security, minute // 60), minute % 60
         bar = hour.minutes.take(slice(index, index + 1))
         sequence = (minute - hour.day.first_hour * 60) * 2**16
+        if not bar.trades[0]:
+            return self._make_odd_tape(security, hour, index, minute=minute, sequence=sequence)
         vwap, keys = self.minute(security, minute).vwap, self._keys(security).tape
         return print_trades(bar, vwap, keys=keys, minute=minute, sequence=sequence, scale=security.scale)
+
+    def _make_odd_tape(self, security: Security, hour: _Hour, index: int, *, minute: int, sequence: int) -> Tape:
+        """Return the trades of a minute without a bar: odd lots alone, or none."""
+        if not hour.minutes.volume[index]:
+            return print_odd_tape(_NO_ODDS, _NO_ODDS, minute=minute, sequence=sequence)
+        lots = odd_lots(self.seed, security, np.array([minute]))
+        held = lots.shares[0] > 0
+        payer = index + int(np.argmax(hour.minutes.trades[index:] > 0))
+        prices = np.maximum(hour.minutes.open[payer] + lots.ticks[0][held], 1) / security.scale
+        return print_odd_tape(prices, lots.shares[0][held] * SHARE, minute=minute, sequence=sequence)
+
+
+def _minutes_of(hours: Integers) -> Integers:
+    """Return the numbers of all minutes of absolute hours."""
+    return np.asarray((hours[:, None] * 60 + np.arange(60)).reshape(-1))
 
 
 def _weighted(security: Security, steps: Floats) -> Floats:
@@ -244,4 +359,5 @@ def _before(amounts: _Amounts) -> _Amounts:
     return np.asarray(np.cumsum(amounts) - amounts)
 
 
+_NO_ODDS = np.empty(0, dtype=np.int64)
 _NOTHING = Candles._make(np.empty(0, dtype=np.float64 if name == "vwap" else np.int64) for name in Candles._fields)

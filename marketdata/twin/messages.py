@@ -18,6 +18,7 @@ from marketdata.twin.tape import FACILITIES, Tape, fold_seconds
 Event = dict[str, Any]
 
 TAPES: Mapping[str, int] = {"XNYS": 1, "XNAS": 3}  # all others: tape 2
+PAUSED, BANDS = 17, 21  # indicators of LULD
 _OFF_EXCHANGE = 4
 _UNSEEN = 10  # one trade in ten is missing from a minute that is sent too early
 
@@ -40,24 +41,32 @@ def minute_event(market: Market, security: Security, minute: int) -> Event:
 
 def early_minute_event(market: Market, security: Security, minute: int) -> Event:
     """Return the AM of a minute as it looks while its last trades are still unseen; the right one must follow."""
-    bar, tape = market.minute(security, minute), market.tape(security, minute)
-    seen = fold_seconds(tape.first(len(tape.at_ms) - max(2, len(tape.at_ms) // _UNSEEN)))
-    volume, traded = int(seen.volume.sum()), float(seen.traded.sum())
+    tape = market.tape(security, minute)
+    return partial_minute_event(market, security, minute, tape.first(len(tape.at_ms) - max(2, len(tape.at_ms) // _UNSEEN)))
+
+
+def partial_minute_event(market: Market, security: Security, minute: int, tape: Tape) -> Event:
+    """Return the AM of a minute as the trades of `tape`, some of the minute's own, make it."""
+    bar, setting = market.minute(security, minute), tape.price[tape.setting()]
+    volume, traded = int(tape.size.sum()), float((tape.price * tape.size).sum()) / SHARE
     return _aggregate(
         "AM",
         security,
         bar,
         span=(bar.opened_at_ms, MINUTE_MS),
-        prices=(float(seen.open[0]), float(seen.high.max()), float(seen.low.min()), float(seen.close[-1]), traded / volume * SHARE),
+        prices=(float(setting[0]), float(setting.max()), float(setting.min()), float(setting[-1]), traded / volume * SHARE),
         volume=volume,
-        trades=int(seen.end[-1]),
+        trades=len(tape.at_ms),
         day=(bar.volume_before + volume, bar.traded_before + traded),
     )
 
 
-def second_events(market: Market, security: Security, minute: int) -> dict[int, Event]:
-    """Return the A of each second of a minute that has one, by the second's start in Unix ms."""
-    bar, seconds = market.minute(security, minute), fold_seconds(market.tape(security, minute))
+def second_events(market: Market, security: Security, minute: int, tape: Tape | None = None) -> dict[int, Event]:
+    """Return the A of each second of a minute that has one, by the second's start in Unix ms; as `tape` makes them, if it is given."""
+    bar = market.minute(security, minute)
+    if not bar.trades:
+        return {}
+    seconds = fold_seconds(market.tape(security, minute) if tape is None else tape)
     volume_after = bar.volume_before + np.cumsum(seconds.volume)
     traded_after = bar.traded_before + np.cumsum(seconds.traded)
     vwap = seconds.traded * SHARE / seconds.volume
@@ -80,6 +89,50 @@ def trade_events(market: Market, security: Security, minute: int) -> list[Event]
     """Return the T of a minute in the order of the tape."""
     tape = market.tape(security, minute)
     return [_trade(security, tape, n) for n in range(len(tape.at_ms))]
+
+
+def quote_events(market: Market, security: Security, minute: int) -> dict[int, Event]:
+    """Return a Q for each second that sets a price, by the second's start in Unix ms: a tick about the last trade, in round lots."""
+    tape = market.tape(security, minute)
+    places, quotes = np.flatnonzero(tape.setting()), {}
+    for place in places.tolist():  # the last of a second stays
+        at_ms, price, sequence = int(tape.at_ms[place]), float(tape.price[place]), int(tape.sequence[place])
+        ticks = round(price * security.scale)
+        quotes[at_ms // SECOND_MS * SECOND_MS] = {
+            "ev": "Q",
+            "sym": security.symbol,
+            "bx": 12,
+            "bp": max(ticks - 1, 1) / security.scale,
+            "bs": 1 + sequence % 9,
+            "ax": 11,
+            "ap": (ticks + 1) / security.scale,
+            "as": 1 + sequence % 7,
+            "c": 1,
+            "t": at_ms,
+            "q": sequence,
+            "z": TAPES.get(security.listing.exchange, 2),
+        }
+    return quotes
+
+
+def band_event(market: Market, security: Security, minute: int, *, paused: bool) -> Event:
+    """
+    Return the LULD of a pause that begins with a minute, or of the reopening that ends before it: the ticker in `T`, `t` in ns.
+
+    No document says which indicator means what: PAUSED and BANDS are ours.
+    """
+    last = market.minute(security, minute - 1) if paused else market.minute(security, minute)
+    price = last.close if paused else last.open
+    return {
+        "ev": "LULD",
+        "T": security.symbol,
+        "h": round(price * 1.05, 2),
+        "l": round(price * 0.95, 2),
+        "i": [PAUSED if paused else BANDS],
+        "z": TAPES.get(security.listing.exchange, 2),
+        "t": minute * MINUTE_MS * 1_000_000 + 123_456_789,
+        "q": minute % 10_000_000,
+    }
 
 
 def shares(thousandths: int) -> str:

@@ -2,8 +2,10 @@
 
 from base64 import b64decode, urlsafe_b64encode
 from collections.abc import Mapping
-from datetime import date
+from datetime import date, datetime
 from urllib.parse import parse_qsl, urlencode
+
+from marketdata.twin.days import NEW_YORK
 
 Query = Mapping[str, str]
 
@@ -34,6 +36,13 @@ def day(text: str, name: str) -> date:
         return date.fromisoformat(text)
     except ValueError:
         raise BadRequestError(f"{name} must be a date written as YYYY-MM-DD, not {text!r}.") from None
+
+
+def midnight_ms(day: date, name: str) -> int:
+    """Return the New York midnight before a date, Unix ms. BadRequestError where nobody would ask for it."""
+    if not date(1900, 1, 1) <= day <= date(2200, 1, 2):
+        raise BadRequestError(f"{name} must lie between 1900 and 2200, not at {day.isoformat()!r}.")
+    return int(datetime(day.year, day.month, day.day, tzinfo=NEW_YORK).timestamp()) * 1000
 
 
 def cursor(query: Query) -> str:

@@ -7,6 +7,7 @@ Prints that set no price (odd lots, fractions of a share, one average-price prin
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from marketdata.twin.candles import SHARE, Candles, apportion, fit
 from marketdata.twin.noise import Floats, Integers, Streams, uniforms
@@ -44,6 +45,14 @@ class Tape(NamedTuple):
     def first(self, count: int) -> "Tape":
         """Return the first trades."""
         return Tape._make(column[:count] for column in self)
+
+    def only(self, which: npt.NDArray[np.bool_]) -> "Tape":
+        """Return some of the trades, in their order."""
+        return Tape._make(column[which] for column in self)
+
+    def setting(self) -> npt.NDArray[np.bool_]:
+        """Return which trades set prices."""
+        return np.asarray(self.kind < _PRICE_SETTING)
 
 
 class Seconds(NamedTuple):
@@ -104,11 +113,26 @@ def print_trades(bar: Candles, vwap: float, *, keys: Streams, minute: int, seque
     )
 
 
+def print_odd_tape(prices: Floats | Integers, sizes: Integers, *, minute: int, sequence: int) -> Tape:
+    """Return the trades of a minute that has odd lots alone, ten seconds apart; sizes in thousandths of a share."""
+    places = np.arange(len(sizes))
+    return Tape(
+        at_ms=minute * 60_000 + 10_000 * (places + 1) + 137,
+        sequence=sequence + 1 + 4 * places,
+        price=prices.astype(np.float64),
+        size=sizes,
+        kind=np.full(len(sizes), _ODD),
+        venue=np.full(len(sizes), _VENUES[1]),
+        latency_ms=np.full(len(sizes), 9),
+    )
+
+
 def fold_seconds(tape: Tape) -> Seconds:
-    """Return the bars of the seconds that a tape traded in; each of them has a trade that sets prices."""
+    """Return the bars of those seconds of a tape that have a trade that sets prices; the others have none."""
     second = tape.at_ms // 1_000
+    setting = np.flatnonzero(tape.setting())
+    tape, second, setting = _without_barless(tape, second, setting)
     first = np.flatnonzero(np.diff(second, prepend=-1))
-    setting = np.flatnonzero(tape.kind < _PRICE_SETTING)
     setting_second = second[setting]
     starts = np.flatnonzero(np.diff(setting_second, prepend=-1))
     ends = np.append(starts[1:], len(setting)) - 1
@@ -124,6 +148,15 @@ def fold_seconds(tape: Tape) -> Seconds:
         first=first,
         end=np.append(first[1:], len(second)),
     )
+
+
+def _without_barless(tape: Tape, second: Integers, setting: Integers) -> tuple[Tape, Integers, Integers]:
+    """Return tape, seconds and places of price-setting trades without the seconds that have no such trade."""
+    kept = np.isin(second, second[setting])
+    if kept.all():
+        return tape, second, setting
+    left = tape.only(kept)
+    return left, second[kept], np.flatnonzero(left.setting())
 
 
 def _prices(bar: Candles, draws: Floats) -> Integers:

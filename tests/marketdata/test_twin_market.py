@@ -445,3 +445,48 @@ def test_tickers_and_conditions_come_in_pages():
     odd_lot = next(row for row in conditions if row["id"] == 37)
     assert odd_lot["update_rules"]["consolidated"] == {"updates_high_low": False, "updates_open_close": False, "updates_volume": True}
     assert [row["ticker"] for row in all_pages("/v3/reference/tickers?type=ETF&search=gold")] == ["GDX", "GLD"]
+
+
+@pytest.mark.parametrize("order", ["asc", "desc"])
+@pytest.mark.parametrize("limit", [1, 7, 333])
+def test_pages_of_trades_hold_the_tape_of_the_span_once(order, limit):
+    first_ns, end_ns = (NOW_MS - 3 * MINUTE_MS + 5_250) * 1_000_000, (NOW_MS - MINUTE_MS - 20_000) * 1_000_000
+    span = f"timestamp.gte={first_ns}&timestamp.lt={end_ns}"
+    rows = all_pages(f"/v3/trades/XLE?{span}&order={order}&limit={limit}")
+
+    tape = [trade for minute in range(3, 0, -1) for trade in said(MARKET.by_symbol["XLE"], NOW_MS // MINUTE_MS - minute, ("T",))["T"]]
+    inside = [trade["q"] for trade in tape if first_ns <= trade["t"] * 1_000_000 < end_ns]
+
+    assert len(inside) > 10
+    assert [row["sequence_number"] for row in rows] == (inside if order == "asc" else inside[::-1])
+
+
+def test_trades_come_newest_first_and_a_date_is_its_new_york_day():
+    newest = ask("/v3/trades/AAPL?limit=5")[1]["results"]
+    of_day = (
+        ask("/v3/trades/AAPL?timestamp=2026-11-18&order=asc&limit=1")[1]["results"]
+        + ask("/v3/trades/AAPL?timestamp=2026-11-18&limit=1")[1]["results"]
+    )
+    edges = [int(moment) for moment in day_starts()[day_of(date(2026, 11, 18)) : day_of(date(2026, 11, 18)) + 2]]
+
+    assert NOW_MS - 60_000 < newest[0]["sip_timestamp"] // 1_000_000 < NOW_MS
+    assert edges[0] <= of_day[0]["sip_timestamp"] // 1_000_000 < edges[0] + 60_000
+    assert edges[1] - 60_000 <= of_day[1]["sip_timestamp"] // 1_000_000 < edges[1]
+    assert ask("/v3/trades/NOPE")[1]["results"] == []
+    assert ask("/v3/trades/AAPL?timestamp.gt=2026-11-30")[1]["results"] == []
+    for bad in ("timestamp=soon", "limit=50001", "order=up", "timestamp.gte=2500-01-01"):
+        assert ask(f"/v3/trades/AAPL?{bad}")[0] == 400
+
+
+def test_without_prices_nothing_has_ever_traded_and_the_rest_answers():
+    silent = Rest(MARKET, prices=False)
+
+    def body(target):
+        return json.loads(silent.answer(target, bearer="k", now_ms=NOW_MS, base="").body)
+
+    assert body("/v2/aggs/ticker/AAPL/range/1/day/2026-01-01/2026-02-01")["resultsCount"] == 0
+    assert body("/v2/aggs/grouped/locale/us/market/stocks/2026-11-18")["resultsCount"] == 0
+    assert body("/v2/aggs/ticker/AAPL/prev")["resultsCount"] == 0
+    assert body("/v3/trades/AAPL")["results"] == []
+    assert body("/v2/snapshot/locale/us/markets/stocks/tickers")["tickers"] == []
+    assert body("/v3/reference/tickers/AAPL")["results"]["ticker"] == "AAPL"

@@ -1,14 +1,18 @@
 """Door of the twin: `manage.py simulate_massive`."""
 
 import asyncio
-from argparse import ArgumentParser, ArgumentTypeError
+from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from marketdata.simulator import PortError, Simulator
+from marketdata.replay import recorded_frames
+from marketdata.simulator import PortError, RecordingError, Simulator
+from marketdata.twin.faults import KINDS, parse, usage
 from marketdata.twin.market import Market
+from marketdata.twin.scenarios import SCENARIOS
 
 DEFAULT_SEED = 38  # a market that rises slowly, with as many tickers above their averages as below
 
@@ -24,6 +28,8 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Add the flags."""
+        parser.formatter_class = RawDescriptionHelpFormatter
+        parser.epilog = _epilog()
         parser.add_argument("--port", type=_port, default=8765, help="TCP port; 0 takes any free one (default: 8765)")
         parser.add_argument("--seed", type=int, default=DEFAULT_SEED, help=f"same seed, same market (default: {DEFAULT_SEED})")
         parser.add_argument(
@@ -39,19 +45,60 @@ class Command(BaseCommand):
             help="real seconds between two rounds of frames (default: SYNTHETIC_UPDATE_INTERVAL, %(default)s)",
         )
         parser.add_argument("--speed", type=_positive, default=1.0, help="market seconds a real second, from now on (default: 1)")
+        parser.add_argument(
+            "--scenario", default="default", metavar="NAME", help="what happens in the market, see below (default: default)"
+        )
+        parser.add_argument(
+            "--fault",
+            action="append",
+            default=[],
+            metavar="NAME[:ARG]",
+            help="what goes wrong, see below; may be repeated. At run time: GET /v1/twin/faults?add=NAME:ARG, ?remove=NAME, ?clear=1",
+        )
+        parser.add_argument(
+            "--replay",
+            nargs="+",
+            default=[],
+            type=Path,
+            metavar="FILE",
+            help="send the frames of these recordings (JSON Lines, .gz too) instead of the market, --speed times as fast as recorded, "
+            "times unchanged, from the first subscription on; REST has no prices then",
+        )
 
     def handle(self, *_args: Any, **options: Any) -> None:
         """Serve until a signal."""
         try:
-            market = Market(seed=options["seed"], tickers=options["tickers"])
-            simulator = Simulator(market, speed=options["speed"], interval_seconds=options["interval"])
+            simulator = Simulator(
+                Market(seed=options["seed"], tickers=options["tickers"], scenario_name=options["scenario"]),
+                speed=options["speed"],
+                interval_seconds=options["interval"],
+                faults=[parse(text) for text in options["fault"]],
+                recording=recorded_frames(_readable(options["replay"])) if options["replay"] else None,
+            )
             asyncio.run(simulator.run(options["port"], announce=self._announce))
-        except (PortError, ValueError) as error:
+        except (PortError, RecordingError, ValueError) as error:
             raise CommandError(str(error)) from None
 
     def _announce(self, sentence: str) -> None:
         self.stdout.write(sentence)
         self.stdout.flush()
+
+
+def _epilog() -> str:
+    """Return the scenarios and faults with what they do."""
+    scenarios = [f"  {scenario.name:<34}{scenario.about}" for scenario in SCENARIOS.values()]
+    faults = [f"  {usage(name):<34}{kind.about}" for name, kind in KINDS.items()]
+    return "\n".join(["scenarios:", *scenarios, "", "faults:", *faults])
+
+
+def _readable(paths: list[Path]) -> list[Path]:
+    """Return the paths. ValueError where one is not a file that can be opened."""
+    for path in paths:
+        try:
+            path.open("rb").close()
+        except OSError as error:
+            raise ValueError(f"The recording {path} cannot be read ({error.strerror}).") from None
+    return paths
 
 
 def _port(text: str) -> int:
