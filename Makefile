@@ -20,15 +20,15 @@ install: .venv/base
 	@touch $@
 
 .venv/base: .venv/python requirements/base.txt requirements/constraints.txt
-	$(V) -m pip install -q -r requirements/base.txt
+	$(V) -m pip install -q --use-pep517 -r requirements/base.txt
 	@touch $@
 
 .venv/test: .venv/base requirements/test.txt
-	$(V) -m pip install -q -r requirements/test.txt
+	$(V) -m pip install -q --use-pep517 -r requirements/test.txt
 	@touch $@
 
 .venv/dev: .venv/test requirements/dev.txt
-	$(V) -m pip install -q -r requirements/dev.txt
+	$(V) -m pip install -q --use-pep517 -r requirements/dev.txt
 	@touch $@
 
 run: .venv/base

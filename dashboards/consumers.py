@@ -153,10 +153,10 @@ async def live(scope: Scope, receive: Receive, send: Send) -> None:
     except DatabaseError as error:
         log.warning("A socket is sent away for now, the database does not say who it is: %s", error)
         caller, code = None, TRY_LATER
-    if caller is not None and code is None:
-        code = await LiveSocket(hub, caller, receive, send).run()
-    if code is not None:
+    if caller is None or code is not None:
         await send({"type": "websocket.close", "code": code})
+        return
+    await LiveSocket(hub, caller, receive, send).run()
 
 
 def _refusal(hub: Hub, caller: Caller | None) -> int | None:
@@ -177,21 +177,21 @@ class LiveSocket:
         self._outbox: Outbox = hub.join(caller.user_id)
         self._heard: deque[float] = deque(maxlen=MESSAGES_A_SECOND)
 
-    async def run(self) -> int | None:
-        """Serve until something ends it; return the close code, None where there is nobody left to tell."""
+    async def run(self) -> None:
+        """Serve until something ends it, and close."""
         loops = [asyncio.create_task(loop()) for loop in (self._read, self._write, self._wait_for_word, self._check_again)]
         try:
             done, _ = await asyncio.wait(loops, return_when=asyncio.FIRST_COMPLETED)
-            return next(iter(done)).result()
+            code = next(iter(done)).result()
+            if code is not None:
+                await self._send({"type": "websocket.close", "code": code})
         except asyncio.CancelledError:
             await self._send({"type": "websocket.close", "code": RESTART})  # the server stops
             await asyncio.sleep(SECONDS_TO_SAY_IT)
             raise
         finally:
             self._hub.leave(self._outbox)
-            for loop in loops:
-                loop.cancel()
-            await asyncio.wait(loops)  # a second cancellation ends this wait, not their leaving
+            await _end(set(loops))
 
     async def _read(self) -> int | None:
         while True:
@@ -261,10 +261,10 @@ class LiveSocket:
     async def _wait_for_word(self) -> int:
         """Return when the user's session is said to be over. While Redis is away nothing is heard; `_check_again` stands in."""
         while True:
-            if self._hub.live:
-                with contextlib.suppress(redis.RedisError, OSError):
-                    await self._hear_word()
-                    return ENDED
+            await self._hub.up.wait()
+            with contextlib.suppress(redis.RedisError, OSError):
+                await self._hear_word()
+                return ENDED
             await asyncio.sleep(SECONDS_BETWEEN_TRIES)
 
     async def _hear_word(self) -> None:
@@ -284,6 +284,14 @@ class LiveSocket:
             await asyncio.sleep(SECONDS_BETWEEN_CHECKS)
             if not await _still_calls(self._caller):
                 return ENDED
+
+
+async def _end(loops: set[asyncio.Task[int | None]]) -> None:
+    """Cancel until all are over: before Python 3.12 `asyncio.wait_for`, with which redis-py sends, may swallow a cancellation."""
+    while loops:
+        for loop in loops:
+            loop.cancel()
+        _, loops = await asyncio.wait(loops, timeout=2 * SECONDS_BETWEEN_TRIES)
 
 
 class _TakesNothing(Exception):  # noqa: N818 - it is what happened, no programming error

@@ -275,6 +275,7 @@ class Hub:
     def __init__(self, url: str) -> None:
         self.board = Board()
         self.live: bool | None = None  # whether the log can be read; None until that is known
+        self.up = asyncio.Event()  # set while it can
         self._url = url
         self._place = 0  # number of the last entry read
         self._sockets: dict[Outbox, int] = {}
@@ -312,9 +313,8 @@ class Hub:
 
     async def _run(self) -> None:
         while True:
-            client = redis.asyncio.Redis.from_url(
-                self._url, socket_timeout=ANSWER_SECONDS, socket_connect_timeout=ANSWER_SECONDS, retry=Retry(NoBackoff(), 0)
-            )
+            # Its own socket_timeout sends through asyncio.wait_for, which may swallow a cancellation before Python 3.12
+            client = redis.asyncio.Redis.from_url(self._url, socket_timeout=None, retry=Retry(NoBackoff(), 0))
             try:
                 await self._follow(client)
             except (redis.RedisError, OSError) as error:
@@ -331,6 +331,7 @@ class Hub:
         if not self.live:
             log.info("The live line is up, %d flushes known", self.board.end - self.board.begin)
         self.live = self.board.ready = True
+        self.up.set()
         self._wake_all()
         while True:
             if not await self._read(client):
@@ -338,7 +339,8 @@ class Hub:
 
     async def _read(self, client: "redis.asyncio.Redis") -> bool:
         """Wait for entries and take them; False where none came."""
-        streams = cast(Streams, await client.xread({wire.LOG_KEY: f"{self._place}-0"}, count=READ_AT_ONCE, block=READ_WAIT_MS))
+        async with asyncio.timeout(ANSWER_SECONDS):
+            streams = cast(Streams, await client.xread({wire.LOG_KEY: f"{self._place}-0"}, count=READ_AT_ONCE, block=READ_WAIT_MS))
         entries = [entry for _, entries in streams for entry in entries]
         for name, fields in entries:
             self._place = _number(name)
@@ -360,7 +362,8 @@ class Hub:
 
     async def _check_log(self, client: "redis.asyncio.Redis") -> int:
         """Return the number of the newest entry; where the log ends before what was read, it is a new one, and its past is a loss."""
-        newest = cast(Entries, await client.xrevrange(wire.LOG_KEY, count=1))
+        async with asyncio.timeout(ANSWER_SECONDS):
+            newest = cast(Entries, await client.xrevrange(wire.LOG_KEY, count=1))
         number = _number(newest[0][0]) if newest else 0
         if number < self._place:
             log.warning("The live log is gone (Redis was restarted or emptied), every page is told to fetch again")
@@ -371,8 +374,10 @@ class Hub:
 
     def _went_dark(self, error: Exception) -> None:
         if self.live is not False:
-            log.warning("The live line is down, pages are told so; trying again every %s s: %s", RECONNECT_SECONDS, error)
+            words = str(error) or f"no answer within {ANSWER_SECONDS} s"
+            log.warning("The live line is down, pages are told so; trying again every %s s: %s", RECONNECT_SECONDS, words)
             self.live = False
+            self.up.clear()
             self._wake_all()
 
     def _wake_all(self) -> None:

@@ -289,6 +289,7 @@ LOGGING: dict[str, Any] = {
         "django.server": {"level": "WARNING"},
         "django.channels.server": {"level": "WARNING"},
         "daphne": {"level": "WARNING"},
+        "channels_redis.pubsub": {"level": "CRITICAL"},  # a traceback a second while Redis is away; the hub says it once
         "celery": {"level": "WARNING"},
         "celery.worker.strategy": {"level": "WARNING"},
         "kombu": {"level": "WARNING"},

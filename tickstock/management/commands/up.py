@@ -26,10 +26,11 @@ from django.core.management.base import BaseCommand, CommandError
 from tickstock import embedded, env
 
 STARTS_A_MINUTE = 5
-GRACE_SECONDS = 12.0
+GRACE_SECONDS = 20.0  # the stream needs up to 16 s where database and broker hang
 FEED_SECONDS = 20.0
 WEB_SECONDS = 60.0
 PYTHON = [sys.executable, "-u"]
+DEAD_LINKS = ["--ping-interval", "10", "--ping-timeout", "10"]  # daphne's own defaults leave a dead socket for 50 s
 
 
 class Part:
@@ -101,7 +102,7 @@ _printing = threading.Lock()
 
 def say(name: str, line: str) -> None:
     """Print one prefixed line; a closed terminal must not stop the stack."""
-    with _printing, contextlib.suppress(BrokenPipeError, ValueError):
+    with _printing, contextlib.suppress(OSError, ValueError):  # EPIPE, and EIO of a terminal that is gone
         sys.stdout.write(f"{name:>7} | {line}\n")
         sys.stdout.flush()
 
@@ -173,7 +174,7 @@ class Command(BaseCommand):
         password = self._first_admin()
         if not options["no_feed"] and settings.USE_SYNTHETIC_DATA:
             self._start_twin()
-        web = self._add("web", ["-m", "daphne", "-v", "0", "-b", "127.0.0.1", "-p", str(port), "tickstock.asgi:application"])
+        web = self._add("web", ["-m", "daphne", "-v", "0", "-b", "127.0.0.1", "-p", str(port), *DEAD_LINKS, "tickstock.asgi:application"])
         if not options["no_feed"]:
             self._add("stream", ["manage.py", "stream_ticks"])
         if not options["no_worker"]:
@@ -248,7 +249,7 @@ class Command(BaseCommand):
         market = "a synthetic market" if settings.USE_SYNTHETIC_DATA else f"Massive at {settings.MASSIVE_WS_URL}"
         say("up", f"TickStock streams {market}: {address}")
         if password:
-            say("up", f"Sign in as admin, password {password} (shown once; change it under your account)")
+            say("up", f"Sign in as admin, password {password} (shown once; change it at /admin/password_change/)")
         else:
             say("up", "Sign in as admin with the password chosen before.")
         say("up", "Ctrl-C stops everything.")
