@@ -11,7 +11,7 @@ from marketdata.signals import bars_closed, bars_moving, feed_changed
 
 log = logging.getLogger(__name__)
 
-SHUTDOWN_SECONDS = 20.0
+SHUTDOWN_SECONDS = 3.0  # news are hints: what a hanging broker keeps from being told, the sweep finds
 
 
 class Announcer:

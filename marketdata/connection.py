@@ -78,7 +78,15 @@ class SignOfLife:
     received: float
 
 
-Item = Frame | LineState | SignOfLife
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """Frames were dropped here, between what came before and what comes after."""
+
+    line: int
+    frames: int
+
+
+Item = Frame | LineState | SignOfLife | Loss
 
 
 class Line:
@@ -86,7 +94,7 @@ class Line:
     A connection that never gives up, on a thread of its own.
 
     Frames and changes of state go into `into`, in the order they happened. A full queue blocks nothing: the frame is counted in `dropped`
-    and the line reports itself down, so that no minute built without it passes for whole.
+    and a `Loss` stands in its place, so that no minute built without it passes for whole.
     """
 
     def __init__(self, number: int, *, url: str, key: str, pairs: tuple[str, ...], into: "queue.Queue[Item]") -> None:
@@ -100,6 +108,7 @@ class Line:
         self._into = into
         self._stop = threading.Event()
         self._kick = ""
+        self._lost = 0  # dropped, and not said yet
         self._socket: Any = None
         self._thread = threading.Thread(target=self._run, name=f"line-{number}", daemon=True)
 
@@ -108,9 +117,12 @@ class Line:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the line and wait for its thread."""
+        """Ask for the end."""
         self._stop.set()
-        self._thread.join(CONNECT_SECONDS)
+
+    def join(self, seconds: float) -> None:
+        """Wait for the end; an attempt to connect may outlast it, and hands nothing on any more."""
+        self._thread.join(seconds)
 
     def kick(self, reason: str) -> None:
         """Ask for a new connection: this one is open but silent."""
@@ -164,7 +176,7 @@ class Line:
         )
         line.frame_buffer = _BoundedFrames(line._recv, True)
         line.settimeout(CONNECT_SECONDS)
-        line.connect(self.url, suppress_origin=True)
+        line.connect(self.url, suppress_origin=True, redirect_limit=0)  # the key goes to the configured host only
         line.settimeout(POLL_SECONDS)
         return line
 
@@ -211,7 +223,7 @@ class Line:
     def _take(self, dialogue: Dialogue, data: bytes, received: float) -> None:
         """Hand a frame on; before the line is live, or where a frame may hold a status, let the dialogue see it first."""
         self.largest_frame = max(self.largest_frame, len(data))
-        if dialogue.state is not State.LIVE or b'"status"' in data[:400]:
+        if dialogue.state is not State.LIVE or b'"status"' in data:
             was_live = dialogue.state is State.LIVE
             for event in decode(data).events:
                 if isinstance(event, StatusMessage):
@@ -236,14 +248,25 @@ class Line:
         return f"the feed ended the session ({dialogue.reason})"
 
     def _hand_on(self, item: Item) -> None:
-        try:
-            self._into.put_nowait(item)
-        except queue.Full:
-            self.dropped += 1
-            if isinstance(item, LineState):
-                self._into.put(item)  # rare, and must not be lost
-            elif self.dropped == 1 or self.dropped % 1_000 == 0:
-                log.error("Line %s: %s frames were dropped, the reader of the queue is too slow.", self.number, self.dropped)
+        patience = POLL_SECONDS if isinstance(item, LineState) else 0.0
+        while True:
+            try:
+                if self._lost:
+                    self._into.put(Loss(self.number, self._lost), timeout=patience)
+                    self._lost = 0
+                self._into.put(item, timeout=patience)
+            except queue.Full:
+                if isinstance(item, LineState) and not self._stop.is_set():
+                    continue  # rare, and must not be lost
+                if isinstance(item, Frame):
+                    self._drop()
+            return
+
+    def _drop(self) -> None:
+        self.dropped += 1
+        self._lost += 1
+        if self.dropped == 1 or self.dropped % 1_000 == 0:
+            log.error("Line %s: %s frames were dropped, the reader of the queue is too slow.", self.number, self.dropped)
 
 
 def _words(error: Exception) -> str:

@@ -18,13 +18,16 @@ from marketdata.bars.snapshot import BarSnapshot
 from marketdata.feed.decode import Rejection
 from marketdata.intake import Intake
 from marketdata.models import Cause
-from marketdata.writer import Writer, WriterDeposedError
+from marketdata.writer import Writer, WriterDeposedError, condensed
 
 log = logging.getLogger(__name__)
 
 MOST_WAITING_BARS = 500_000
+MOST_WAITING_REJECTIONS = 10_000  # each may be 2,000 characters; beyond, only their number is kept
+RETRY_SECONDS = 0.5
 LOOK_BACK_MS = 24 * 60 * 60_000
-SHUTDOWN_SECONDS = 20.0
+SHUTDOWN_SECONDS = 8.0  # lines, flusher and announcer together stay below what `up` grants
+THREAD_SECONDS = 2.0
 
 
 class StreamFailedError(RuntimeError):
@@ -52,6 +55,7 @@ class Flusher:
         self._beat: tuple[str, dict[str, Any], datetime] | None = None
         self._stopping = False
         self._busy = False
+        self._writing = 0
         self._away_since: float | None = None
         self._thread = threading.Thread(target=self._run, name="flusher", daemon=True)
         self._thread.start()
@@ -67,6 +71,8 @@ class Flusher:
                 if known is None or (bar.source, bar.version) >= (known.source, known.version):
                     self._bars[key] = bar
             self._rejections += rejections
+            if len(self._rejections) > 2 * MOST_WAITING_REJECTIONS:
+                self._rejections = condensed(self._rejections, keep=MOST_WAITING_REJECTIONS)
             if len(self._bars) > MOST_WAITING_BARS:
                 self.failure = StreamFailedError(
                     f"More than {MOST_WAITING_BARS:,} bars wait for a database that is away; the stream stops rather than lose some unseen. "
@@ -89,8 +95,8 @@ class Flusher:
 
     @property
     def waiting(self) -> int:
-        """How many bars wait."""
-        return len(self._bars)
+        """How many bars wait, those that are being written included."""
+        return len(self._bars) + self._writing
 
     @property
     def away_seconds(self) -> float:
@@ -101,7 +107,7 @@ class Flusher:
         """Wait until all that waits is committed; return whether it is."""
         end = None if seconds is None else time.monotonic() + seconds
         with self._wake:
-            while (self._bars or self._rejections or self._settle or self._busy) and self.failure is None:
+            while (self._bars or self._rejections or self._settle or self._beat or self._busy) and self.failure is None:
                 if end is not None and time.monotonic() > end:
                     return False
                 self._wake.wait(0.05)
@@ -112,7 +118,7 @@ class Flusher:
         with self._wake:
             self._stopping = True
             self._wake.notify()
-        self._thread.join(SHUTDOWN_SECONDS)
+        self._thread.join(THREAD_SECONDS)
         self._writer.close()
 
     # -- the thread -----------------------------------------------------------------------------------------------------------------
@@ -141,16 +147,19 @@ class Flusher:
             rejections, self._rejections = self._rejections, []
             settle, self._settle = self._settle, None
             beat, self._beat = self._beat, None
-            self._busy = True
+            self._busy, self._writing = True, len(bars)
         try:
             self._flush(list(bars.values()), rejections, settle, beat)
-            self._away_since = None
+            if self._away_since is not None:
+                log.warning("The database is back after %.1f s; %s bars wait.", self.away_seconds, len(self._bars))
+                self._away_since = None
         except psycopg.OperationalError as error:
             self._put_back(bars, rejections, settle)
+            self._writing = 0
             self._wait_for_database(error)
         finally:
             with self._wake:
-                self._busy = False
+                self._busy, self._writing = False, 0
                 self._wake.notify_all()
         return True
 
@@ -204,13 +213,14 @@ class Flusher:
             log.error(
                 "The database is away (%s); bars wait in memory.", str(error).strip().splitlines()[0] if str(error).strip() else error
             )
+        else:
+            time.sleep(RETRY_SECONDS)  # it answers and refuses: a full disk, a lock that somebody holds
         while not self._stopping and self.failure is None:
             try:
                 self._writer.reconnect()
             except psycopg.OperationalError:
-                time.sleep(0.5)
+                time.sleep(RETRY_SECONDS)
             else:
-                log.warning("The database is back after %.1f s; %s bars wait.", self.away_seconds, len(self._bars))
                 return
 
 

@@ -72,7 +72,7 @@ class Intake:
             self._reject(decoded.rejections)
         if builder.refused:
             self._reject_refused()
-        self.last_event_ms = max(self.last_event_ms, newest)
+        self.last_event_ms = builder.clock_ms
         return newest
 
     def _reject(self, rejections: list[Rejection]) -> None:

@@ -53,11 +53,12 @@ def replay(
         for frame in recorded_frames(paths):
             if began is None:
                 began = time.monotonic()
-            newest = intake.take(frame)
-            if speed is not None and newest:
-                first_ms = first_ms or newest
-                _wait_until(began + (newest - first_ms) / 1000 / speed, stopped)
-            intake.close(intake.builder.clock_ms)
+            intake.take(frame)
+            clock_ms = intake.builder.clock_ms
+            if speed is not None and clock_ms:
+                first_ms = first_ms or clock_ms
+                _wait_until(began + (clock_ms - first_ms) / 1000 / speed, lambda: stopped() or flusher.failure is not None)
+            intake.close(clock_ms)
             hand_over(intake, flusher)
             settled_to = settle_passed(intake.builder, flusher, settled_to)
             while flusher.waiting > REPLAY_WAITING_BARS and flusher.failure is None:

@@ -20,7 +20,7 @@ from marketdata.announcer import Announcer
 from marketdata.backfill import import_minutes
 from marketdata.bars.builder import BarBuilder
 from marketdata.bars.session import SessionTable
-from marketdata.connection import Frame, Item, Line, LineState, SignOfLife
+from marketdata.connection import Frame, Item, Line, LineState, Loss, SignOfLife
 from marketdata.feed.protocol import State
 from marketdata.flusher import SHUTDOWN_SECONDS, Flusher, StreamFailedError, hand_over, moment, settle_passed
 from marketdata.history import HistoryError, RestHistory
@@ -34,6 +34,8 @@ MOVING_SECONDS = 0.1
 STATUS_SECONDS = 2.0
 SILENT_SECONDS = 15.0
 SILENT_SECONDS_QUIET_FEED = 150.0
+BUSY_SYMBOLS = 10  # of a line: in regular hours one of so many trades at least every few seconds
+LINE_SECONDS = 2.0  # for the lines to end; one that is busy connecting is not waited for
 FILL_MINUTES = 120
 FILL_WAIT_SECONDS = 120.0  # an import may hold the line `past`
 
@@ -42,7 +44,7 @@ class LiveStream:
     """
     The live line of one shard: `run` until `stop`.
 
-    Its clock is the largest event time, moved on by signs of life of the line: while the line is silent, no minute is taken for finished.
+    Its clock is the largest event time, moved on by signs of life: while one of the lines is silent, no minute is taken for finished.
     """
 
     def __init__(
@@ -81,8 +83,10 @@ class LiveStream:
         self._announcer = Announcer()
         self._flusher = Flusher(writer, self._announcer, batch_size=batch_size, flush_seconds=flush_seconds)
         self._event_at = (0, time.monotonic())  # largest event time, and when it came
-        self._alive_at = time.monotonic()
-        self._data_at = time.monotonic()
+        self._outage_seconds = 0.0  # since that event
+        self._alive_at = dict.fromkeys(self._states, time.monotonic())  # by line: all that was sent until then has arrived
+        self._data_at = dict(self._alive_at)
+        self._watched_from = dict(self._alive_at)
         self._delays: deque[float] = deque(maxlen=500)
         self._frame_minutes: deque[tuple[float, int]] = deque(maxlen=40)
         self._state = ("connecting", datetime.now(UTC))
@@ -154,44 +158,71 @@ class LiveStream:
 
     def _receive(self, item: Item) -> None:
         if isinstance(item, Frame):
-            self._alive_at = max(self._alive_at, item.received)
-            newest = self._intake.take(item.data)
-            if newest:
-                self._data_at = item.received
-                self._delays.append(time.time() * 1000 - newest)
-            if newest > self._event_at[0] and self._intake.builder.clock_ms >= newest:
-                self._event_at = (newest, item.received)
+            self._take(item)
         elif isinstance(item, SignOfLife):
-            self._alive_at = max(self._alive_at, item.received)
+            self._alive_at[item.line] = max(self._alive_at[item.line], item.received)
+        elif isinstance(item, Loss):
+            self._intake.builder.interrupt()
+            self._resume()
         else:
             self._line_changed(item)
 
+    def _take(self, frame: Frame) -> None:
+        self._alive_at[frame.line] = max(self._alive_at[frame.line], frame.received)
+        newest = self._intake.take(frame.data)
+        if newest:
+            self._data_at[frame.line] = frame.received
+            self._delays.append(time.time() * 1000 - newest)
+        clock_ms = self._intake.builder.clock_ms  # an absurd time has not moved it
+        if clock_ms > self._event_at[0]:
+            self._event_at, self._outage_seconds = (clock_ms, frame.received), 0.0
+
     def _line_changed(self, change: LineState) -> None:
         self._states[change.line] = change
-        if all(state.state is State.LIVE for state in self._states.values()):
-            self._data_at = self._alive_at = time.monotonic()
-            if self._event_at[0]:
-                self._event_at = (self._event_at[0], self._alive_at)  # the time of the outage is no time of the stream
-            self._intake.builder.resume()
-        elif change.state is not State.LIVE:
+        if change.state is State.LIVE:
+            self._alive_at[change.line] = self._data_at[change.line] = time.monotonic()
+            self._resume()
+        else:
             self._intake.builder.interrupt()
         self._report_status()
 
-    def _stream_now(self) -> int:
-        """Return the stream's time in Unix ms: what is known to have arrived."""
+    def _resume(self) -> None:
+        """Where all lines are up, let minutes count as whole again, from the next one of the feed's own time on."""
+        if any(state.state is not State.LIVE for state in self._states.values()):
+            return
         event_ms, came_at = self._event_at
-        return event_ms + max(0, int((self._alive_at - came_at) * 1000)) if event_ms else 0
+        now = time.monotonic()
+        self._intake.builder.resume(event_ms + int((now - came_at + self._outage_seconds) * 1000) if event_ms else 0)
+        if event_ms:
+            self._event_at = (event_ms, now)  # the time of the outage is no time of the stream
+            self._outage_seconds += now - came_at
+
+    def _stream_now(self) -> int:
+        """Return the stream's time in Unix ms: up to when all that was sent is known to have arrived, on every line that is up."""
+        event_ms, came_at = self._event_at
+        lines = [line for line, state in self._states.items() if state.state is State.LIVE]
+        if not event_ms or not lines:
+            return event_ms
+        alive_ms = event_ms + int((min(self._alive_at[line] for line in lines) - came_at) * 1000)
+        if not self._is_busy or not self._sessions.is_regular(alive_ms):
+            return alive_ms
+        # A socket that only answers pings proves nothing where data must come: the watchdog will break these minutes
+        return event_ms + int((min(self._data_at[line] for line in lines) - came_at) * 1000)
+
+    @property
+    def _is_busy(self) -> bool:
+        return len(self._symbols) >= BUSY_SYMBOLS * len(self._lines) and bool({"A", "T"} & set(self._kinds))
 
     def _watch_for_silence(self, now: float) -> None:
         """A socket that is open but silent in regular hours gets a new connection; at night silence is normal."""
-        if self._state[0] not in ("live", "delayed") or not self._sessions.is_regular(int(time.time() * 1000)):
-            self._data_at = max(self._data_at, now - 1)
+        if not self._sessions.is_regular(int(time.time() * 1000)):
+            self._watched_from = dict.fromkeys(self._watched_from, now)
             return
-        busy = len(self._symbols) >= 10 and bool({"A", "T"} & set(self._kinds))
-        limit = SILENT_SECONDS if busy else SILENT_SECONDS_QUIET_FEED
-        if now - self._data_at > limit:
-            self._data_at = now
-            for line in self._lines:
+        limit = SILENT_SECONDS if self._is_busy else SILENT_SECONDS_QUIET_FEED
+        for line in self._lines:
+            since = max(self._data_at[line.number], self._watched_from[line.number])
+            if self._states[line.number].state is State.LIVE and now - since > limit:
+                self._watched_from[line.number] = now
                 line.kick(f"the connection is open but was silent for {limit:.0f} s")
 
     # -- what is said of it -------------------------------------------------------------------------------------------------------------
@@ -288,6 +319,9 @@ class LiveStream:
         """Stop reading, fold what has come, store it, tell it."""
         for line in self._lines:
             line.stop()
+        end = time.monotonic() + LINE_SECONDS
+        for line in self._lines:
+            line.join(max(0.0, end - time.monotonic()))
         while not self._queue.empty():
             self._receive(self._queue.get_nowait())
         self._intake.close(self._stream_now())
@@ -295,10 +329,11 @@ class LiveStream:
         hand_over(self._intake, self._flusher)
         self._state = ("stopped", datetime.now(UTC))
         self._flusher.beat("stopped", self._detail("stopped", "the stream was stopped"), self._started_at)
-        stored = self._flusher.drain(SHUTDOWN_SECONDS)
+        stored = self._flusher.drain(SHUTDOWN_SECONDS) or not self._flusher.waiting  # a last word may be lost, a bar never unseen
+        waiting = self._flusher.waiting
         self._flusher.stop()
         self._announcer.stop()
         if not stored and self._flusher.failure is None:
             self._flusher.failure = StreamFailedError(
-                f"{self._flusher.waiting} bars could not be stored: the database was away at the end. They are asked from REST at the next start."
+                f"{waiting} bars could not be stored: the database was away at the end. They are asked from REST at the next start."
             )

@@ -33,7 +33,11 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class WriterBusyError(RuntimeError):
-    """Another process holds this line; the message says which."""
+    """Another process holds this line; the message says which, `epoch` what its fencing number is."""
+
+    def __init__(self, message: str, epoch: int = 0) -> None:
+        super().__init__(message)
+        self.epoch = epoch
 
 
 class WriterDeposedError(RuntimeError):
@@ -89,13 +93,20 @@ WITH now AS MATERIALIZED (
                                complete, stored_at, replaced_at, cause)
     SELECT before.symbol, before.timestamp, before.revision, before.open, before.high, before.low, before.close, before.volume,
            before.vwap, before.trades, before.source, before.source_version, before.complete, before.valued_at, stored.updated_at,
-           %(cause)s
+           CASE WHEN %(cause)s = 'late' AND stored.source > before.source THEN 'corrected' ELSE %(cause)s END
     FROM before JOIN stored USING (symbol, timestamp) WHERE stored.revision > before.revision
 )
+"""
+
+_CHANGED_ROWS = """
 SELECT stored.symbol, (extract(epoch FROM stored.timestamp) * 1000)::bigint, stored.open::float8, stored.high::float8,
        stored.low::float8, stored.close::float8, stored.volume, stored.vwap::float8, stored.trades, stored.source,
        stored.source_version, stored.complete, stored.revision, stored.is_final, before.symbol IS NULL AS inserted
 FROM stored LEFT JOIN before USING (symbol, timestamp) ORDER BY 2, 1
+"""
+
+_CHANGED_COUNT = """
+SELECT count(*) FILTER (WHERE before.symbol IS NULL), count(before.symbol) FROM stored LEFT JOIN before USING (symbol, timestamp)
 """
 
 _UPSERT_DAYS = """
@@ -110,6 +121,19 @@ WHERE (excluded.source, excluded.source_version) >= (day.source, day.source_vers
   AND (day.open, day.high, day.low, day.close, day.volume) IS DISTINCT FROM
       (excluded.open, excluded.high, excluded.low, excluded.close, excluded.volume)
 """
+
+# Of a table without revisions xmax tells a new row (0) from a replaced one
+_COUNTED_DAYS = f"""
+WITH stored AS ({_UPSERT_DAYS} RETURNING day.xmax = 0 AS inserted)
+SELECT count(*) FILTER (WHERE inserted), count(*) FILTER (WHERE NOT inserted) FROM stored
+"""  # noqa: S608 - made of this module's own constants
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """What a call did to the table: rows that are new, and rows that were replaced."""
+
+    inserted: int = 0
+    changed: int = 0
 
 
 def line_name(shard: int, shards: int) -> str:
@@ -155,11 +179,12 @@ class Writer:
         with connection.transaction():
             row = connection.execute("SELECT pg_try_advisory_lock(%s, %s)", (LOCK_CLASS, _lock_number(self.name))).fetchone()
             if row is None or not row[0]:
-                holder = connection.execute("SELECT holder, acquired_at FROM writer_leases WHERE name = %s", (self.name,)).fetchone()
+                holder = connection.execute("SELECT holder, acquired_at, epoch FROM writer_leases WHERE name = %s", (self.name,)).fetchone()
                 self.close()
                 who = f"{holder[0]} since {holder[1]:%Y-%m-%d %H:%M:%S} UTC" if holder else "another process"
                 raise WriterBusyError(
-                    f"The line “{self.name}” is already written by {who}. Stop it first, or wait until it ends; two writers never share a line."
+                    f"The line “{self.name}” is already written by {who}. Stop it first, or wait until it ends; two writers never share a line.",
+                    holder[2] if holder else 0,
                 )
             row = connection.execute(
                 "INSERT INTO writer_leases AS lease (name, epoch, holder, acquired_at) VALUES (%s, 1, %s, clock_timestamp()) "
@@ -185,6 +210,8 @@ class Writer:
     def _open(self) -> psycopg.Connection[Any]:
         """Open a direct connection: a session lock does not survive a transaction pooler."""
         settings = connections["default"].get_connection_params()
+        # The server shall notice a dead network too: until then it keeps the lock of a connection that is gone
+        settings["options"] = f"{settings.get('options', '')} -c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3"
         return psycopg.connect(
             **{key: value for key, value in settings.items() if key not in {"cursor_factory", "context", "prepare_threshold"}},
             autocommit=True, application_name=f"tickstock {self.name}", keepalives_idle=10, keepalives_interval=5, keepalives_count=3,
@@ -200,6 +227,8 @@ class Writer:
         try:
             self.acquire()
         except WriterBusyError as error:
+            if error.epoch == mine:
+                raise psycopg.OperationalError("this process's own former connection is not gone yet") from None
             raise WriterDeposedError(str(error)) from None
         if self.epoch != mine + 1:
             raise WriterDeposedError(f"The line “{self.name}” was written by another process meanwhile; this one stops.")
@@ -262,7 +291,7 @@ class Writer:
                             )
                         )  # fmt: skip
                 cursor.execute(
-                    _UPSERT,
+                    _UPSERT + _CHANGED_ROWS,
                     {
                         "first": _moment(min(bar.opened_at_ms for bar in bars)),
                         "last": _moment(max(bar.opened_at_ms for bar in bars)),
@@ -307,6 +336,60 @@ class Writer:
         self._known |= unknown
         return changed
 
+    def copy_bars(self, text: str, *, first_ms: int, last_ms: int, symbols: Iterable[str]) -> tuple[Stored, list[Rejection]]:
+        """
+        Store bars that stand ready as lines of COPY's text format, columns as in `staged_bars`, at most one per key; return what changed.
+
+        The way of whole files: the same upsert as `write`, but no row becomes an object of Python. [first_ms, last_ms] and `symbols` say
+        what the lines touch. All or nothing per call, rows that the database refuses excepted.
+        """
+        return self._copied(text, lambda part: self._copy_bars(part, first_ms, last_ms, set(symbols)))
+
+    def copy_days(self, text: str, *, symbols: Iterable[str]) -> tuple[Stored, list[Rejection]]:
+        """Store daily bars that stand ready as lines of COPY's text format, columns as in `staged_days`; otherwise like `copy_bars`."""
+        return self._copied(text, lambda part: self._copy_days(part, set(symbols)))
+
+    def _copied(self, text: str, store: Callable[[str], Stored]) -> tuple[Stored, list[Rejection]]:
+        if not text:
+            return Stored(), []
+        try:
+            return store(text), []
+        except (psycopg.errors.IntegrityError, psycopg.errors.DataError) as error:
+            lines = text.splitlines(keepends=True)
+            if len(lines) == 1:
+                detail = str(error).splitlines()[0][:300]
+                return Stored(), [Rejection("refused_by_database", detail, "row", text.partition("\t")[0], text.rstrip("\n"))]
+        half = len(lines) // 2  # one bad row must not take the others with it
+        stored, refused = self._copied("".join(lines[:half]), store)
+        more, more_refused = self._copied("".join(lines[half:]), store)
+        return Stored(stored.inserted + more.inserted, stored.changed + more.changed), refused + more_refused
+
+    def _copy_bars(self, text: str, first_ms: int, last_ms: int, symbols: set[str]) -> Stored:
+        with self.connection.transaction(), self.connection.cursor() as cursor:
+            self._check_fence(replaces_bars=True)
+            self._add_symbols(symbols - self._known)
+            with cursor.copy("COPY staged_bars FROM STDIN") as copy:
+                copy.write(text)
+            bounds = {"first": _moment(first_ms), "last": _moment(last_ms)}
+            rule = {"settled": Source.SETTLED, "epoch": self.epoch, "cause": Cause.BACKFILL}
+            cursor.execute(_UPSERT + _CHANGED_COUNT, {**bounds, **rule})
+            row = cursor.fetchone()
+        self._known |= symbols
+        assert row is not None
+        return Stored(*row)
+
+    def _copy_days(self, text: str, symbols: set[str]) -> Stored:
+        with self.connection.transaction(), self.connection.cursor() as cursor:
+            self._check_fence(replaces_bars=False)
+            self._add_symbols(symbols - self._known)
+            with cursor.copy("COPY staged_days FROM STDIN") as copy:
+                copy.write(text)
+            cursor.execute(_COUNTED_DAYS)
+            row = cursor.fetchone()
+        self._known |= symbols
+        assert row is not None
+        return Stored(*row)
+
     def settle(self, first: datetime, last: datetime) -> int:
         """Mark the complete bars of [first, last) final: their late window has passed. Return how many were not yet."""
         with self.connection.transaction():
@@ -323,14 +406,7 @@ class Writer:
         """Keep refused events with their reason; beyond a bound per call, one row per reason counts the rest."""
         if not rejections:
             return
-        rows: list[Rejection] = list(rejections[:REJECTIONS_PER_FLUSH])
-        rest: dict[tuple[str, str], Rejection] = {}
-        for rejection in rejections[REJECTIONS_PER_FLUSH:]:
-            key = (rejection.reason, rejection.kind)
-            known = rest.get(key)
-            count = rejection.count + (known.count if known else 0)
-            rest[key] = msgspec.structs.replace(known or rejection, count=count)
-        rows += rest.values()
+        rows = condensed(rejections, keep=REJECTIONS_PER_FLUSH)
         with self.connection.transaction(), self.connection.cursor() as cursor:
             copy_columns = "COPY rejected_events (received_at, reason, detail, kind, symbol, count, raw) FROM STDIN"
             now = datetime.now(UTC)
@@ -363,6 +439,17 @@ class Writer:
         """Renew the planner's statistics after a large import."""
         for table in ("ohlcv_1min", "ohlcv_daily"):
             self.connection.execute(sql.SQL("ANALYZE {}").format(sql.Identifier(table)))
+
+
+def condensed(rejections: Sequence[Rejection], *, keep: int) -> list[Rejection]:
+    """Return the first `keep` as they are, and of the rest one per reason and kind that counts the others."""
+    rest: dict[tuple[str, str], Rejection] = {}
+    for rejection in rejections[keep:]:
+        key = (rejection.reason, rejection.kind)
+        known = rest.get(key)
+        count = rejection.count + (known.count if known else 0)
+        rest[key] = msgspec.structs.replace(known or rejection, count=count)
+    return [*rejections[:keep], *rest.values()]
 
 
 def _moment(milliseconds: int) -> datetime:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from django.db import connections
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import ServerConnection, serve
 
@@ -32,6 +33,8 @@ class FeedServer:
             self._script(Peer(connection, self), self.connections)
         except (ConnectionClosed, OSError):
             pass
+        finally:
+            connections.close_all()  # a script that looked into the table did so with this thread's own connection
 
     def stop(self) -> None:
         self.over.set()

@@ -38,7 +38,7 @@ def environment(data: Path, **changes: str) -> dict[str, str]:
 def processes_of(data: Path) -> dict[int, str]:
     """Return pid and command line of each process that belongs to this data folder, by its environment or its arguments."""
     found = {}
-    places = [str(data), _short_folder(data, "ts-redis-").name]  # Valkey writes its title over its environment
+    places = [str(data), str(_short_folder(data, "ts-redis-"))]  # Valkey writes its title over its environment
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue

@@ -201,6 +201,7 @@ class Postgres:
                 if line.strip():
                     command += ["-c", line.strip()]
         log_path = self.root / "postgres.log"
+        self._await_predecessor()
         with log_path.open("ab") as log:
             self.process = subprocess.Popen(
                 command, cwd="/", stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
@@ -208,6 +209,19 @@ class Postgres:
             )  # fmt: skip
         self._wait_until_ready(log_path)
         return f"postgresql://postgres@/postgres?host={self._socket_folder}&port=5432"
+
+    def _await_predecessor(self) -> None:
+        """Wait for the server of a holder that was killed: the kernel asked it to shut down, which takes a moment."""
+        end = time.monotonic() + START_SECONDS
+        while time.monotonic() < end:
+            try:
+                pid = int((self.data / "postmaster.pid").read_text().split()[0])
+                os.kill(pid, 0)
+                if "postgres" not in Path(f"/proc/{pid}/cmdline").read_text():
+                    return  # the number belongs to somebody else by now
+            except (OSError, ValueError, IndexError):
+                return
+            time.sleep(0.05)
 
     def _wait_until_ready(self, log_path: Path) -> None:
         assert self.process is not None
@@ -270,6 +284,7 @@ class Valkey:
         if self._folder is None:
             self._folder = _short_folder(self.root, "ts-redis-")
         path = self._folder / "redis.sock"
+        self._await_predecessor(path)
         path.unlink(missing_ok=True)
         command = [
             self._binary, "--port", "0", "--unixsocket", str(path), "--unixsocketperm", "700", "--save", "", "--appendonly", "no",
@@ -294,6 +309,17 @@ class Valkey:
                         return f"unix://{path}"
             time.sleep(0.02)
         raise EmbeddedError(f"Valkey did not become ready in {START_SECONDS:.0f} s; see {log_path}.")
+
+    def _await_predecessor(self, path: Path) -> None:
+        """Wait for the server of a holder that was killed: at its end it would remove the socket of its successor."""
+        end = time.monotonic() + START_SECONDS
+        while time.monotonic() < end:
+            with contextlib.closing(socket.socket(socket.AF_UNIX)) as probe:
+                try:
+                    probe.connect(str(path))
+                except OSError:
+                    return
+            time.sleep(0.05)
 
     def stop(self) -> None:
         """Terminate it, after 10 s kill it."""
@@ -329,7 +355,7 @@ def _locked(path: Path, mode: int) -> IO[str]:
 def holder_runs(name: str, root: Path) -> bool:
     """Return whether a holder of this server is alive."""
     try:
-        _locked(root / f"{name}.holder", fcntl.LOCK_EX | fcntl.LOCK_NB).close()
+        _locked(root / f"{name}.holder", fcntl.LOCK_SH | fcntl.LOCK_NB).close()  # shared: two who look do not see each other
     except BlockingIOError:
         return True
     return False
@@ -353,10 +379,15 @@ def ensure(name: str, root: Path) -> str:
         ) from None
     with gate:  # one starter at a time
         address = root / f"{name}.json"
-        if not holder_runs(name, root):
-            address.unlink(missing_ok=True)
-            _start_holder(name, root, address)
-        return str(json.loads(address.read_text())["url"])
+        end = time.monotonic() + START_SECONDS + 30
+        while time.monotonic() < end:
+            if not holder_runs(name, root):
+                address.unlink(missing_ok=True)
+                _start_holder(name, root, address)
+            with contextlib.suppress(FileNotFoundError):
+                return str(json.loads(address.read_text())["url"])
+            time.sleep(0.02)  # its starter was killed and it is not ready, or it was told to stop: wait for the one or the other
+    raise EmbeddedError(f"The embedded {name} neither became ready nor stopped; see {root / name}.holder.log.")
 
 
 def _start_holder(name: str, root: Path, address: Path) -> None:
@@ -386,12 +417,12 @@ def _holding(name: str, root: Path) -> Iterator[Server]:
 
 def hold(name: str, root: Path) -> None:
     """Run one server until its last user is gone; start it again when it dies. The life of a holder process."""
-    lock = _locked(root / f"{name}.holder", fcntl.LOCK_EX | fcntl.LOCK_NB)
+    lock = _held_alone(root / f"{name}.holder")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with _holding(name, root) as server:
         starts: list[float] = []
         while True:
-            url = server.start()
+            url = _started_again(server) if starts else server.start()
             starts = [at for at in starts if time.monotonic() - at < 60] + [time.monotonic()]
             draft = root / f"{name}.json.new"
             draft.write_text(json.dumps({"url": url}))
@@ -403,6 +434,30 @@ def hold(name: str, root: Path) -> None:
             print(f"the embedded {name} died and is started again", flush=True)  # noqa: T201 - this is the holder's log
     last.close()
     lock.close()
+
+
+def _held_alone(path: Path) -> IO[str]:
+    """Return the holder's lock. Whoever looks whether there is a holder has it for a moment too, another holder for good."""
+    end = time.monotonic() + 2
+    while True:
+        try:
+            return _locked(path, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise EmbeddedError(f"Another process holds {path}.") from None
+            time.sleep(0.001)
+
+
+def _started_again(server: Server) -> str:
+    """Start a server that died; what outlives it, a busy child of PostgreSQL, may hold it up for a while."""
+    end = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            return server.start()
+        except EmbeddedError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.5)
 
 
 def _watch(server: Server, name: str, root: Path) -> IO[str] | None:

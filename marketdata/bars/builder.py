@@ -22,11 +22,12 @@ LATE_MS = 15 * MINUTE_MS
 HOLD_TRADES_MS = 1_000
 HOLD_SECONDS_MS = 3_000
 HOLD_AWAITED_MS = 5_000
-JUMP_MS = 60 * MINUTE_MS  # live, where a clock stands beside the stream
+JUMP_MS = 10 * MINUTE_MS  # live, where a clock stands beside the stream; below LATE_MS, so that what is let pass makes no other late
 RECORDED_JUMP_MS = 24 * 60 * MINUTE_MS  # a recorded thin symbol may be silent for hours
+LONGEST_SILENCE_MS = 31 * 24 * 60 * MINUTE_MS  # a recorded thin symbol may trade once in a while
+SECOND_MS = 1_000
 
-
-_SYMBOL = re.compile(r"[A-Za-z0-9.\-/]{1,20}")
+SYMBOL = re.compile(r"[A-Za-z0-9.\-/]{1,20}")
 
 
 class Refused(msgspec.Struct, frozen=True):
@@ -56,9 +57,11 @@ class BarBuilder:
         self._symbols: dict[str, bool] = {}
         self._whole_from: int | None = 0 if unbroken else None
         self._awaiting_first_event = False
+        self._resumed_ms = 0
         self._suspect: Trade | SecondAggregate | None = None
         self._now_ms = now_ms
         self._jump_ms = JUMP_MS if now_ms else RECORDED_JUMP_MS
+        self._closed_to_ms = 0
         self._minute_aggregates_seen: set[str] = set()
         self._expects_minute_aggregates = False
         self.clock_ms = 0
@@ -73,9 +76,14 @@ class BarBuilder:
         """Hold bars from seconds and trades back for the feed's own minute aggregate: it is subscribed."""
         self._expects_minute_aggregates = True
 
-    def resume(self) -> None:
-        """The line is up: minutes that begin after the next event are seen whole."""
+    def resume(self, now_ms: int = 0) -> None:
+        """
+        The line is up: minutes that begin after the next event are seen whole.
+
+        That event may be old, a minute sent again say, so nothing that begins before `now_ms`, the stream's time where it is known, is whole.
+        """
         self._awaiting_first_event = True
+        self._resumed_ms = now_ms
 
     def interrupt(self) -> None:
         """The line is down, or events were lost: no open minute is whole any more, and none is until `resume`."""
@@ -97,25 +105,34 @@ class BarBuilder:
                 return
             self.clock_ms = at
         if self._suspect is not None:
-            self._disown()
+            self._judge()
         self._place(event, at)
 
     def _jump(self, event: Trade | SecondAggregate, at: int) -> None:
         """
-        Let the clock leap far only when two events in a row agree: one absurd time must not make all others late.
+        Let the clock leap far only when the next event is there too, or later: one absurd time must not make all others late.
 
         The first of the two waits, and goes in with the second.
         """
         suspect = self._suspect
-        if suspect is not None and abs(_time_of(suspect) - at) <= self._jump_ms:
-            self._suspect = None
-            self.clock_ms = _time_of(suspect)
-            self._place(suspect, self.clock_ms)
-            self.clock_ms = max(self.clock_ms, at)
-            self._place(event, at)
+        if suspect is None or not -self._jump_ms <= at - _time_of(suspect) <= LONGEST_SILENCE_MS:
+            self._disown()
+            self._suspect = event
             return
-        self._disown()
-        self._suspect = event
+        self._suspect = None
+        self.clock_ms = _time_of(suspect)
+        self._place(suspect, self.clock_ms)
+        self.add(event)
+
+    def _judge(self) -> None:
+        """The stream went on from where it was: take the suspect in where it is not far ahead any more."""
+        suspect = self._suspect
+        if suspect is not None and _time_of(suspect) <= max(self.clock_ms, self._now_ms) + self._jump_ms:
+            self._suspect = None
+            self.clock_ms = max(self.clock_ms, _time_of(suspect))
+            self._place(suspect, _time_of(suspect))
+        else:
+            self._disown()
 
     def _disown(self) -> None:
         if self._suspect is not None:
@@ -123,16 +140,17 @@ class BarBuilder:
             self._suspect = None
 
     def _place(self, event: Trade | SecondAggregate, at: int) -> None:
-        if self._awaiting_first_event:
+        if self._awaiting_first_event and not isinstance(event, MinuteAggregate):  # a minute may come late, or again
             self._awaiting_first_event = False
-            self._whole_from = at - at % MINUTE_MS + MINUTE_MS
+            latest = max(at, self.clock_ms, self._resumed_ms)
+            self._whole_from = latest - latest % MINUTE_MS + MINUTE_MS
         symbol = event.sym
         known = self._symbols.get(symbol)
         if known is not True and not self._admit(symbol, known, event):
             return
         moment = event.t if isinstance(event, Trade) else event.s
         start = moment - moment % MINUTE_MS
-        if start + MINUTE_MS + LATE_MS < self.clock_ms:
+        if start + MINUTE_MS + LATE_MS < max(self.clock_ms, self._closed_to_ms):
             self.late_events += 1
             self._refuse("late", "its minute ended more than 15 minutes before the stream's time", event)
             return
@@ -160,7 +178,7 @@ class BarBuilder:
     def _admit(self, symbol: str, known: bool | None, event: Event) -> bool:
         """Look at a symbol once: exchange test tickers are dropped, what is no symbol is refused."""
         if known is None and symbol not in TEST_TICKERS:
-            if _SYMBOL.fullmatch(symbol):
+            if SYMBOL.fullmatch(symbol):
                 self._symbols[symbol] = True
                 return True
             self._refuse("bad_symbol", f"{symbol!r} is not a symbol", event)
@@ -182,6 +200,9 @@ class BarBuilder:
         size = units(aggregate.dv, aggregate.v)
         if isinstance(aggregate, MinuteAggregate):
             return self._replace_vendor(minute, aggregate, size)
+        if aggregate.s % SECOND_MS:
+            self._refuse("bad_value", "a second aggregate must begin on the second", aggregate)
+            return False
         seconds = minute.seconds
         if seconds is None:
             seconds = minute.seconds = SecondSet()
@@ -225,6 +246,7 @@ class BarBuilder:
         The feed's own minutes close on arrival, minutes from trades 1 s after their end, from seconds 3 s, and either 5 s where the feed's own is awaited.
         """
         self._now_ms = max(self._now_ms, now_ms)
+        self._closed_to_ms = max(self._closed_to_ms, now_ms)
         due, self._due = self._due, {}
         for start in [start for start in self._forming if start + MINUTE_MS + HOLD_TRADES_MS <= now_ms]:
             group = self._forming[start]
@@ -288,7 +310,10 @@ class BarBuilder:
 
 
 def _time_of(event: Trade | SecondAggregate) -> int:
-    return event.t if isinstance(event, Trade) else event.e
+    """Return the time at which the event was over; an aggregate's own word on its end is not asked, its length is known."""
+    if isinstance(event, Trade):
+        return event.t
+    return event.s + (MINUTE_MS if isinstance(event, MinuteAggregate) else SECOND_MS)
 
 
 def fold(events: Iterable[Trade | SecondAggregate], sessions: SessionTable) -> list[BarSnapshot]:

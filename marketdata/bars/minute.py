@@ -123,6 +123,11 @@ def _second_content(second: SecondAggregate, size: int) -> tuple[float, ...]:
     return (second.av, size, second.h, -second.l, second.c, second.o)
 
 
+def _mean_price(second: SecondAggregate) -> float:
+    """Return its mean price by volume where it names one that can be, else its close."""
+    return second.vw if second.vw is not None and 0 < second.vw < 10**7 else second.c
+
+
 class Minute:
     """One minute of one symbol: what was seen, and what was last handed out."""
 
@@ -170,7 +175,7 @@ class Minute:
     def _from_seconds(self, seconds: SecondSet) -> BarSnapshot:
         parts = [seconds.parts[start] for start in sorted(seconds.parts)]
         volume = sum(size for _, size in parts)
-        value = sum(size * round((second.vw or second.c) * PRICE_UNITS) for second, size in parts)
+        value = sum(size * round(_mean_price(second) * PRICE_UNITS) for second, size in parts)
         complete = self.whole and not self.broken
         return BarSnapshot(
             symbol=self.symbol,

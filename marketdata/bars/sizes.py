@@ -18,6 +18,8 @@ def units(text: str | None, number: float) -> int:
     BadSizeError for what is no number, negative, absurd, or finer than 1/SHARE.
     """
     if text is None:
+        if not 0 <= number < LARGEST:
+            raise BadSizeError(f"{number} shares cannot be")
         whole = int(number)
         return whole * SHARE if whole == number else _exact(repr(number))
     if text.isascii() and text.isdigit() and len(text) <= 15:

@@ -1,5 +1,7 @@
 """One frame of JSON → events and rejections. Pure: never raises on any bytes, never loses the good events beside a bad one."""
 
+import json
+
 import msgspec
 
 from marketdata.feed.events import KINDS, Event
@@ -43,7 +45,9 @@ def _decode_each(frame: bytes | str) -> Decoded:
     try:
         elements = _elements.decode(frame)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        return Decoded([], [_whole_frame(frame, error)])
+        elements = _forgiving(frame)
+        if not elements:
+            return Decoded([], [_whole_frame(frame, error)])
     events: list[Event] = []
     rejections: list[Rejection] = []
     for element in elements:
@@ -52,6 +56,15 @@ def _decode_each(frame: bytes | str) -> Decoded:
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
             rejections.append(_element(bytes(element), error))
     return Decoded(events, rejections)
+
+
+def _forgiving(frame: bytes | str) -> list[msgspec.Raw]:
+    """Return the elements as Python's own reader sees them, which takes NaN and halves of characters; none where it fails too."""
+    try:
+        elements = json.loads(frame)
+    except (ValueError, RecursionError):
+        return []
+    return [msgspec.Raw(json.dumps(element)) for element in elements] if isinstance(elements, list) else []
 
 
 def _whole_frame(frame: bytes | str, error: Exception) -> Rejection:
@@ -78,8 +91,8 @@ def _element(element: bytes, error: Exception) -> Rejection:
     return Rejection(
         reason=reason,
         detail=detail[:300],
-        kind=kind[:10] if isinstance(kind, str) else "",
-        symbol=symbol[:40] if isinstance(symbol, str) else "",
+        kind=readable(kind)[:10] if isinstance(kind, str) else "",
+        symbol=readable(symbol)[:40] if isinstance(symbol, str) else "",
         raw=readable(element),
     )
 

@@ -8,6 +8,7 @@ so acknowledgements are counted: silence proves nothing.
 import json
 from enum import StrEnum
 
+from marketdata.feed.decode import readable
 from marketdata.feed.events import StatusMessage
 
 PAIRS_PER_REQUEST = 1_000
@@ -56,7 +57,7 @@ class Dialogue:
                 self._acknowledge(message.message)
             case "error" | "auth_required":
                 self.not_authorized += 1
-                self.reason = message.message or message.status
+                self.reason = readable(message.message or message.status)
             case "auth_failed":
                 self._end(State.REFUSED, message)
             case "max_connections":
@@ -92,7 +93,7 @@ class Dialogue:
 
     def _end(self, state: State, message: StatusMessage) -> None:
         self.state = state
-        self.reason = message.message or message.status
+        self.reason = readable(message.message or message.status)
 
     @property
     def ended(self) -> bool:

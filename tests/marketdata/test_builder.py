@@ -1,5 +1,6 @@
 """The builder: events in, one-minute bars out."""
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,7 +19,7 @@ def values(bar):
 
 
 def live_builder(**options):
-    builder = BarBuilder(SESSIONS, now_ms=at("14:00"), **options)
+    builder = BarBuilder(SESSIONS, now_ms=at("14:28"), **options)
     builder.resume()
     builder.add(make_second(9.0, time="14:28:59", symbol="OTHER"))
     return builder
@@ -214,11 +215,23 @@ def test_a_late_trade_revises_a_closed_bar_for_fifteen_minutes_of_stream_time():
     [revised] = builder.closed(at("14:31:10"))
     assert (revised.high, revised.volume) == (12.0, 200 * SHARE)
 
+    builder.closed(at("14:45"))
     builder.add(make_trade(20.0, time="14:46:00.001", symbol="OTHER"))
     builder.add(make_trade(13.0, time="14:30:50"))
 
     assert builder.late_events == 1
     assert [item.reason for item in builder.refused] == ["late"]
+
+
+def test_an_event_of_a_minute_that_was_let_go_is_late_although_no_event_moved_the_clock_so_far():
+    builder = live_builder()
+    builder.add(make_trade(10.0, time="14:30:10"))
+    assert [bar.complete for bar in builder.closed(at("14:31:01")) if bar.symbol == "ACME"] == [True]
+    builder.closed(at("14:46:01"))  # signs of life only
+    builder.add(make_trade(12.0, time="14:30:15"))
+
+    assert builder.closed(at("14:46:02")) == []
+    assert builder.late_events == 1
 
 
 def test_moving_bars_are_the_forming_ones_only():
@@ -242,6 +255,35 @@ def test_the_minute_in_which_a_line_comes_up_is_partial_and_the_next_is_whole():
     bars = builder.closed(at("14:32:01"))
 
     assert [(bar.source, bar.complete) for bar in bars] == [(PARTIAL, False), (TRADES, True)]
+
+
+@pytest.mark.parametrize(
+    "first", [make_minute(10.0, time="14:33", symbol="OTHER"), make_second(10.0, time="14:31:10", symbol="OTHER")], ids=["AM", "A"]
+)
+def test_an_old_event_sent_again_after_an_outage_makes_no_minute_of_the_outage_whole(first):
+    builder = live_builder()
+    builder.add(make_trade(10.0, time="14:30:10"))
+    builder.interrupt()
+    builder.resume(at("14:35:30"))
+    builder.add(first)
+    builder.add(make_trade(10.0, time="14:35:31"))
+    builder.add(make_trade(11.0, time="14:36:00"))
+
+    bars = [bar for bar in builder.closed(at("14:38")) if bar.symbol == "ACME" and bar.opened_at_ms > at("14:34")]
+
+    assert [(bar.opened_at_ms, bar.complete) for bar in bars] == [(at("14:35"), False), (at("14:36"), True)]
+
+
+def test_of_several_lines_the_one_that_comes_back_makes_no_running_minute_whole():
+    builder = live_builder()
+    builder.add(make_trade(10.0, time="14:30:59.990", symbol="OTHER"))
+    builder.interrupt()
+    builder.add(make_trade(10.0, time="14:31:00.400", symbol="OTHER"))
+    builder.resume()
+    builder.add(make_trade(10.0, time="14:30:59.995", symbol="OTHER"))  # out of order, on the line that was up
+    builder.add(make_trade(10.0, time="14:31:20"))
+
+    assert [bar.complete for bar in builder.closed(at("14:32:01")) if bar.symbol == "ACME"] == [False]
 
 
 def test_a_line_that_falls_leaves_its_open_minutes_partial():
@@ -282,6 +324,54 @@ def test_one_absurd_time_does_not_make_the_others_late():
 
     assert (bar.close, builder.late_events) == (10.2, 0)
     assert [item.reason for item in builder.refused] == ["time_ahead"]
+
+
+@pytest.mark.parametrize(
+    "ahead",
+    [make_trade(99.0, time="15:20:00", symbol="BAD"), msgspec.structs.replace(make_second(99.0, time="14:30:30"), e=at("15:20:00"))],
+    ids=["T", "A whose end is wrong"],
+)
+def test_live_one_event_that_is_ahead_by_minutes_does_not_make_the_others_late(ahead):
+    builder = live_builder()
+    builder.closed(at("14:30:29"))
+    builder.add(ahead)
+    for minute in range(31, 40):
+        builder.add(make_trade(10.0, time=f"14:{minute}:01"))
+
+    assert builder.late_events == 0
+
+
+def test_an_aggregate_of_a_far_minute_opens_none_whatever_it_says_of_its_end():
+    builder = live_builder()
+    for day in range(1, 20):
+        builder.add(msgspec.structs.replace(make_second(9.0, time=at("14:30", f"2090-01-{day:02}")), e=at("14:30:01")))
+        builder.add(make_second(9.0, time="14:30:00"))
+
+    assert len(builder) == 2
+    assert [item.reason for item in builder.refused] == ["time_ahead"] * 19
+
+
+def test_a_thin_symbol_that_trades_once_in_days_keeps_every_bar():
+    days = ["2026-11-16", "2026-11-18", "2026-11-20", "2026-11-23"]
+
+    assert [bar.close for bar in fold([make_trade(10.0 + number, time=at("15:00", day)) for number, day in enumerate(days)], SESSIONS)] == [
+        10.0, 11.0, 12.0, 13.0,
+    ]  # fmt: skip
+
+
+def test_a_second_off_the_second_is_refused():
+    builder = BarBuilder(SESSIONS, unbroken=True)
+    builder.add(make_second(10.0, time=at("14:30") + 10))
+
+    assert builder.finish() == []
+    assert [item.reason for item in builder.refused] == ["bad_value"]
+
+
+@pytest.mark.parametrize("mean", [1e308, -1e308, 0.0, -5.0])
+def test_an_absurd_mean_price_of_a_second_gives_way_to_its_close(mean):
+    [bar] = fold([msgspec.structs.replace(make_second(10.0, time="14:30:01"), vw=mean)], SESSIONS)
+
+    assert bar.vwap == 10.0
 
 
 def test_a_recording_that_begins_with_an_absurd_time_loses_only_that_event():
@@ -330,6 +420,12 @@ def test_what_is_no_symbol_is_refused(symbol):
 def test_bad_sizes_are_refused(text):
     with pytest.raises(BadSizeError):
         units(text, 0)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -1.0, 1e15])
+def test_bad_numbers_are_refused_where_there_is_no_text(number):
+    with pytest.raises(BadSizeError):
+        units(None, number)
 
 
 @given(st.decimals(min_value=0, max_value=10**12, places=6, allow_nan=False, allow_infinity=False))

@@ -1,5 +1,7 @@
 """Ranges of minutes: laws, against plain sets."""
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,7 +21,7 @@ def as_set(some):
 def test_joined_is_the_union_in_order_and_apart(some):
     union = joined(some)
     assert as_set(union) == as_set(some)
-    assert all(left[1] + M < right[0] for left, right in zip(union, union[1:], strict=False))
+    assert all(left[1] + M < right[0] for left, right in pairwise(union))
     assert minutes_in(union) == len(as_set(some))
 
 

@@ -67,6 +67,20 @@ def test_what_is_no_event_is_refused_with_its_reason(frame, reason):
     assert decoded.rejections[0].detail
 
 
+@pytest.mark.parametrize("bad", [b'{"ev":"T","sym":"X","p":NaN}', b'{"ev":"T","sym":"X","p":-Infinity}', rb'{"ev":"T","sym":"\ud800"}'])
+def test_what_only_looks_like_json_takes_no_good_event_with_it(bad):
+    decoded = decode(b"[" + json.dumps(GOOD).encode() + b"," + bad + b"]")
+
+    assert [event.q for event in decoded.events] == [1001]
+    assert [rejection.reason for rejection in decoded.rejections] == ["not_json"]
+
+
+def test_a_refusal_holds_no_character_that_the_database_refuses():
+    [rejection] = decode(rb'[{"ev":"\u0000X","sym":"A\u0000B"}]').rejections
+
+    assert "\0" not in rejection.kind + rejection.symbol + rejection.detail + rejection.raw
+
+
 def test_an_empty_array_is_nothing():
     assert decode(b"[]") == decode(b" [ ] ")
     assert decode(b"[]").events == decode(b"[]").rejections == []

@@ -225,8 +225,8 @@ def test_coverage_adds_up_for_every_symbol(past, rest):
 
 
 @pytest.fixture
-def friday(market) -> Iterator[Session]:
-    yield Session.objects.get(date=datetime(2026, 11, 20).date())  # noqa: DTZ001 - a plain calendar day
+def friday(market) -> Session:
+    return Session.objects.get(date=datetime(2026, 11, 20).date())  # noqa: DTZ001 - a plain calendar day
 
 
 def test_reconciliation_counts_what_differs_and_mends_it_once(past, rest, friday):

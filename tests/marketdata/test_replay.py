@@ -3,6 +3,7 @@
 import gzip
 import json
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from django.db import connection
 
 from marketdata.models import Bar, BarRevision, RejectedEvent
-from tests.processes import run_command
+from tests.processes import database_url, run_command
 
 ROOT = Path(__file__).resolve().parents[2]
 TRADES = "2013-10-08-trades-AIG-BAC-IBM.jsonl.gz"
@@ -32,7 +33,8 @@ def frames(path: Path) -> list[bytes]:
 def table() -> dict:
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT symbol, extract(epoch FROM timestamp)::bigint * 1000, open::float8, high::float8, low::float8, close::float8, volume::float8 FROM ohlcv_1min"
+            "SELECT symbol, extract(epoch FROM timestamp)::bigint * 1000, open::float8, high::float8, low::float8, close::float8, "
+            "volume::float8 FROM ohlcv_1min"
         )
         return {row[:2]: row[2:] for row in cursor.fetchall()}
 
@@ -190,6 +192,33 @@ def test_a_cut_recording_is_named(market, tmp_path):
     done = run_command("stream_ticks", "--replay", str(tmp_path / "cut.jsonl.gz"), check=False)
     assert done.returncode == 1
     assert "cannot be read" in done.stderr
+
+
+def test_a_damaged_recording_is_named(market, tmp_path):
+    packed = bytearray(gzip.compress(b"\n".join(b'[{"ev":"x%d"}]' % number for number in range(5_000))))
+    packed[len(packed) // 2] ^= 0xFF
+    (tmp_path / "damaged.jsonl.gz").write_bytes(packed)
+    done = run_command("stream_ticks", "--replay", str(tmp_path / "damaged.jsonl.gz"), check=False)
+    assert (done.returncode, "cannot be read" in done.stderr, "Traceback" in done.stderr) == (1, True, False), done.stderr
+
+
+def test_an_absurd_time_does_not_make_a_paced_replay_wait_for_it(market, tmp_path):
+    frame = '[{"ev":"T","sym":"AAPL","p":10.0,"s":100,"t":%d,"q":%d}]'
+    times = [1_795_185_000_000, 1_795_185_001_000, 3_795_185_000_000, 1_795_185_002_000]
+    path = write_frames(tmp_path / "absurd.jsonl.gz", [(frame % (time, number)).encode() for number, time in enumerate(times)])
+
+    done = run_command("stream_ticks", "--replay", str(path), "--speed", "10", "--json", timeout=30)
+
+    assert json.loads(done.stdout.splitlines()[-1])["rejected_events"] == 1
+    assert Bar.objects.get().volume == 300
+
+
+def test_a_database_without_tables_is_one_sentence(market, tmp_path):
+    path = write_frames(tmp_path / "empty.jsonl.gz", [b"[]"])
+    url = re.sub(r"dbname=\S+", "dbname=postgres", database_url())
+    for arguments in (["--replay", str(path)], ["--universe", "combo_test"]):
+        done = run_command("stream_ticks", *arguments, check=False, DATABASE_URL=url, MASSIVE_API_KEY="k", USE_SYNTHETIC_DATA="0")
+        assert (done.returncode, "Run `manage.py migrate` first" in done.stderr, "Traceback" in done.stderr) == (1, True, False), done.stderr
 
 
 def test_a_second_writer_of_the_shard_is_refused_and_told_who_holds_it(writer, tmp_path):

@@ -1,23 +1,33 @@
 """The live line over real sockets: what the feed may do to us, and what must be in the table afterwards."""
 
 import json
+import queue
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 
+import psycopg
 import pytest
 from django.db import connection
 
+from marketdata.announcer import Announcer
+from marketdata.connection import Frame, Line, LineState, Loss, SignOfLife
+from marketdata.feed.decode import Rejection
+from marketdata.feed.protocol import State
+from marketdata.flusher import MOST_WAITING_REJECTIONS, Flusher
 from marketdata.models import Bar, Heartbeat, RejectedEvent, Session
 from marketdata.stream import LiveStream
 from marketdata.writer import Writer, line_name
+from tests.factories import make_bar
 from tests.feed_server import FeedServer, Peer, feed_server, trade
-from tests.processes import ROOT, command_environment, run_command, wait_until
+from tests.processes import ROOT, command_environment, database_url, run_command, wait_until
 
 MINUTE = 60_000
 
@@ -236,6 +246,40 @@ def test_a_database_connection_that_is_cut_loses_nothing(market):
     assert whole_bars() == [11.0, 12.0, 10.0, 11.0]
 
 
+def test_a_database_that_answers_and_refuses_is_asked_again_calmly_and_loses_nothing(writer):
+    with connection.cursor() as cursor:
+        name = connection.settings_dict["NAME"]
+        cursor.execute(f"ALTER DATABASE {name} SET lock_timeout = '10ms'")
+        flusher = Flusher(writer, Announcer(), batch_size=100, flush_seconds=5.0)
+        try:
+            with psycopg.connect(database_url()) as other:
+                other.execute("LOCK TABLE ohlcv_1min IN ACCESS EXCLUSIVE MODE")
+                cursor.execute("SELECT pg_terminate_backend(%s)", (writer.connection.info.backend_pid,))  # its successor knows the timeout
+                flusher.add([make_bar(10)], [])
+                time.sleep(3)
+                other.rollback()
+            wait_until(lambda: Bar.objects.count() == 1)
+            assert 2 < writer.epoch < 12, "each attempt costs a connection"
+        finally:
+            cursor.execute(f"ALTER DATABASE {name} RESET lock_timeout")
+            flusher.drain(5)
+            flusher.stop()
+
+
+def test_rejections_that_wait_for_a_database_are_bounded_and_counted(writer):
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_terminate_backend(%s)", (writer.connection.info.backend_pid,))
+    with psycopg.connect(database_url()) as other:
+        other.execute("LOCK TABLE rejected_events IN ACCESS EXCLUSIVE MODE")
+        flusher = Flusher(writer, Announcer(), batch_size=100, flush_seconds=5.0)
+        for number in range(200):
+            flusher.add([], [Rejection("bad_value", "x", "T", f"S{number}-{place}", "{}") for place in range(500)])
+            assert len(flusher._rejections) <= 2 * MOST_WAITING_REJECTIONS + 500
+    assert flusher.drain(20)
+    flusher.stop()
+    assert sum(RejectedEvent.objects.values_list("count", flat=True)) == 100_000
+
+
 def test_late_and_repeated_events_revise_a_stored_bar_once(market):
     def script(peer, number):
         peer.log_in()
@@ -310,6 +354,11 @@ def test_a_killed_stream_leaves_whole_bars_and_its_successor_goes_on(market):
         (["--universe", "nonsense"], "There is no universe “nonsense”. Known are: combo_test, stock_etf_test."),
         (["--events", "AM,XX"], "Unknown event kind XX"),
         (["--connections", "4"], "between 1 and 3"),
+        (["--connections", "0"], "between 1 and 3"),
+        (["--symbols", ","], "names no symbol"),
+        (["--symbols", "AAPL,*"], "'*', which is no symbol"),
+        (["--events", ""], "Unknown event kind (none)"),
+        (["--shard", "100/100"], "Shard 100/100 has no symbols: there are only 70."),
     ],
 )
 def test_a_wrong_live_call_is_one_sentence(market, arguments, words):
@@ -323,3 +372,174 @@ def test_a_wrong_live_call_is_one_sentence(market, arguments, words):
 def test_an_unreachable_database_is_one_sentence(market):
     done = run_command("stream_ticks", check=False, MASSIVE_API_KEY="k", DATABASE_URL="postgresql://nobody@127.0.0.1:9/none")
     assert (done.returncode, "The database cannot be reached" in done.stderr, "Traceback" in done.stderr) == (1, True, False), done.stderr
+
+
+# -- several lines, lost frames, hostile words ---------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def unstarted(*, symbols=("AAPL", "MSFT"), connections=1) -> Iterator[LiveStream]:
+    """A stream whose lines are not started: the test says what they hand on, and when it came."""
+    writer = Writer(line_name(1, 1))
+    writer.acquire()
+    stream = LiveStream(
+        writer, Session.objects.table(), feed="massive", ws_url="ws://127.0.0.1:9", key="k", symbols=symbols, kinds=("T",),
+        connections=connections, batch_size=100, flush_seconds=5.0, history=None,
+    )  # fmt: skip
+    try:
+        yield stream
+    finally:
+        stream._flusher.stop()
+        stream._announcer.stop()
+
+
+def say(stream: LiveStream, line: int, *events: dict, received: float) -> None:
+    stream._receive(Frame(line, json.dumps(list(events)).encode(), received))
+
+
+def closed_bars(stream: LiveStream) -> dict[tuple[str, int], bool]:
+    stream._intake.close(stream._stream_now())
+    bars, stream._intake.bars = stream._intake.bars, []
+    return {(bar.symbol, (bar.opened_at_ms - this_minute()) // MINUTE): bar.complete for bar in bars}
+
+
+def test_a_minute_waits_for_the_slowest_line_and_is_partial_where_that_one_turns_out_dead(market):
+    begin = this_minute()
+    with unstarted(connections=2) as stream:
+        for line in (1, 2):
+            stream._receive(LineState(line, State.LIVE, ""))
+        now = time.monotonic()
+        for line, symbol in ((1, "AAPL"), (2, "MSFT")):
+            say(stream, line, trade(10.0, begin + 59_000, 1, symbol=symbol), received=now + 1)
+            say(stream, line, trade(10.0, begin + MINUTE + 30_000, 2, symbol=symbol), received=now + 32)
+        say(stream, 1, trade(10.0, begin + 2 * MINUTE + 5_000, 3), received=now + 67)  # line 2 was heard of last 35 s before
+
+        assert ("MSFT", 1) not in closed_bars(stream)
+        stream._receive(LineState(2, State.CONNECTING, "no answer to a ping for 20 s"))
+        say(stream, 1, trade(10.0, begin + 2 * MINUTE + 25_000, 4), received=now + 87)
+
+        assert closed_bars(stream)["MSFT", 1] is False
+
+
+def test_frames_that_a_full_queue_dropped_leave_no_minute_whole(market):
+    begin = this_minute()
+    with unstarted() as stream:
+        line = Line(1, url="ws://127.0.0.1:9", key="k", pairs=(), into=queue.Queue(3))
+        stream._receive(LineState(1, State.LIVE, ""))
+        now = time.monotonic()
+        frames = [
+            Frame(1, json.dumps([trade(10.0, begin + seconds * 1_000, seconds)]).encode(), now + seconds)
+            for seconds in (59, 61, 70, 80, 90, 121, 122, 190)
+        ]
+
+        for frame in frames[:4]:  # the fourth finds the queue full
+            line._hand_on(frame)
+        handed = [line._into.get_nowait() for _ in range(3)]
+        line._hand_on(frames[4])
+        line._hand_on(frames[5])
+        handed += [line._into.get_nowait() for _ in range(3)]
+        for frame in frames[6:]:
+            line._hand_on(frame)
+            handed.append(line._into.get_nowait())
+        for item in handed:
+            stream._receive(item)
+
+        assert [type(item) for item in handed[2:5]] == [Frame, Loss, Frame]
+        assert line.dropped == 1
+        assert closed_bars(stream) == {("AAPL", 0): False, ("AAPL", 1): False, ("AAPL", 2): True}
+
+
+def test_in_regular_hours_a_busy_line_that_only_answers_pings_finishes_no_minute(market):
+    start = int(datetime(2026, 11, 20, 15, 0, tzinfo=UTC).timestamp() * 1000)  # a Friday, 10:00 in New York
+    with unstarted(symbols=[f"S{number}" for number in range(10)]) as stream:
+        stream._receive(LineState(1, State.LIVE, ""))
+        now = time.monotonic()
+        say(stream, 1, trade(10.0, start, 1, symbol="S1"), received=now)
+        say(stream, 1, trade(10.0, start + MINUTE + 50_000, 2, symbol="S1"), received=now + 110)
+        stream._receive(SignOfLife(1, now + 125))
+
+        assert stream._stream_now() == start + MINUTE + 50_000
+        for symbol in ("S2", "S3"):
+            say(stream, 1, trade(10.0, start + 6 * 60 * MINUTE - 1, 1, symbol=symbol), received=now + 6 * 3_600)
+        stream._receive(SignOfLife(1, now + 6 * 3_600 + 5))
+        assert stream._stream_now() > start + 6 * 60 * MINUTE, "after the close silence is normal"
+
+
+def test_absurd_times_in_every_frame_do_not_stop_the_streams_clock(market):
+    begin = this_minute()
+    with unstarted() as stream:
+        stream._receive(LineState(1, State.LIVE, ""))
+        now = time.monotonic()
+        for second in range(3):
+            events = (trade(10.0, begin + second * 1_000, second), trade(10.0, begin + 10**12, 100 + second, symbol="MSFT"))
+            say(stream, 1, *events, received=now + second)
+
+        assert stream._stream_now() == begin + 2_000
+
+
+def test_a_status_behind_many_events_of_one_frame_is_heard(market):
+    def script(peer, number):
+        peer.log_in()
+        events = [trade(10.0, this_minute() + 1_500, q) for q in range(1, 50)]
+        peer.send(*events, {"ev": "status", "status": "max_connections", "message": "Maximum number of websocket connections exceeded."})
+        peer.connection.close(1008)
+
+    with feed_server(script) as server, streaming(server):
+        wait_until(lambda: Heartbeat.objects.filter(part="stream 1/1", state="cooling").exists())
+        assert server.connections == 1
+
+
+def test_characters_that_the_database_refuses_stop_nothing(market):
+    def script(peer, number):
+        if number == 1:
+            peer.send({"ev": "status", "status": "connected"})
+            peer.hear()
+            peer.send({"ev": "status", "status": "auth_failed", "message": "no\0way"})
+            return
+        peer.log_in()
+        peer.send({"ev": "X\0Y", "sym": "A\0"}, {"ev": "T", "sym": "AAPL\0", "p": "\0"})
+        three_minutes(peer)
+        peer.stay()
+
+    with feed_server(script) as server, streaming(server):
+        wait_until(lambda: whole_bars() == [11.0])
+        wait_until(lambda: RejectedEvent.objects.count() == 2)
+
+
+def test_a_redirect_does_not_carry_the_key_to_another_host(market):
+    def script(peer, number):
+        peer.log_in()
+        peer.stay()
+
+    with feed_server(script) as elsewhere, socket.create_server(("127.0.0.1", 0)) as door:
+        answer = f"HTTP/1.1 301 Moved Permanently\r\nLocation: {elsewhere.url}\r\nContent-Length: 0\r\n\r\n".encode()
+
+        def redirect() -> None:
+            while True:
+                try:
+                    peer, _ = door.accept()
+                except OSError:
+                    return
+                with peer:
+                    peer.recv(4_096)
+                    peer.sendall(answer)
+
+        threading.Thread(target=redirect, daemon=True).start()
+        items: queue.Queue = queue.Queue()
+        line = Line(1, url=f"ws://127.0.0.1:{door.getsockname()[1]}/stocks", key="k", pairs=("T.AAPL",), into=items)
+        line.start()
+        first = items.get(timeout=10)
+        line.stop()
+        line.join(10)
+    assert (first.state, elsewhere.connections) == (State.CONNECTING, 0)
+
+
+def test_a_stream_that_saw_nothing_says_that_it_stopped(market):
+    def script(peer, number):
+        peer.log_in()
+        peer.stay()
+
+    for _ in range(5):
+        with feed_server(script) as server, streaming(server):
+            wait_until(lambda: Heartbeat.objects.filter(part="stream 1/1", state="live").exists())
+        assert Heartbeat.objects.get(part="stream 1/1").state == "stopped"

@@ -1,5 +1,7 @@
 """The sole writer: an upsert that is safe to repeat, ranks, revisions, the fence, and the database's own checks."""
 
+import os
+import signal
 from datetime import UTC, date, datetime
 from decimal import Decimal
 
@@ -12,6 +14,7 @@ from marketdata.feed.decode import Rejection
 from marketdata.models import Bar, BarRevision, Cause, DailyBar, RejectedEvent, Source, Symbol
 from marketdata.writer import PAST, Writer, WriterBusyError, WriterDeposedError, line_name
 from tests.factories import make_bar, moment
+from tests.processes import wait_until
 
 
 def stored():
@@ -72,6 +75,14 @@ def test_a_revision_keeps_the_old_values_their_span_and_the_cause(writer):
     kept = BarRevision.objects.get()
     assert (kept.close, kept.volume, kept.revision, kept.cause) == (10, 100, 0, "corrected")
     assert (kept.stored_at, kept.replaced_at) == (first.updated_at, Bar.objects.get().updated_at)
+
+
+def test_what_the_feeds_own_minute_replaces_was_corrected_and_what_it_sends_again_was_late(writer):
+    writer.write([make_bar(10, source=Source.SECONDS)])
+    writer.write([make_bar(11, source=Source.VENDOR, version=1)])
+    writer.write([make_bar(12, source=Source.VENDOR, version=2)])
+
+    assert list(BarRevision.objects.order_by("revision").values_list("cause", flat=True)) == ["corrected", "late"]
 
 
 def test_a_better_source_with_the_same_values_is_no_revision(writer):
@@ -163,6 +174,28 @@ def test_after_its_connection_broke_a_writer_goes_on_where_nobody_came_between(w
         writer.write([make_bar(10)])
     writer.reconnect()
     assert len(writer.write([make_bar(10)])[0]) == 1
+
+
+def test_a_writer_waits_for_its_own_former_session_to_end(writer):
+    writer.write([make_bar(10)])
+    backend = writer.connection.info.backend_pid
+    os.kill(backend, signal.SIGSTOP)  # as behind a network that broke: the server has not noticed yet
+    try:
+        with pytest.raises(psycopg.OperationalError, match="not gone yet"):
+            writer.reconnect()
+    finally:
+        os.kill(backend, signal.SIGCONT)
+
+    wait_until(lambda: _reconnects(writer))
+    assert len(writer.write([make_bar(11, version=2)])[0]) == 1
+
+
+def _reconnects(writer):
+    try:
+        writer.reconnect()
+    except psycopg.OperationalError:
+        return False
+    return True
 
 
 def test_a_database_filled_by_the_other_feed_is_refused(writer):

@@ -5,6 +5,7 @@ import re
 import signal
 import sys
 import threading
+import zlib
 from argparse import ArgumentParser
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -14,9 +15,10 @@ from typing import Any
 import psycopg
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
-from django.db import OperationalError, connections
+from django.db import OperationalError, ProgrammingError, connections
 
 from marketdata.backfill import refresh_sessions
+from marketdata.bars.builder import SYMBOL
 from marketdata.feed.events import KINDS
 from marketdata.flusher import StreamFailedError
 from marketdata.history import HistoryError, RestHistory
@@ -56,6 +58,8 @@ class Command(BaseCommand):
         shard, shards = _shard(options["shard"])
         try:
             report = self._replay(options, stop, shard, shards) if options["replay"] else self._live(options, stop, shard, shards)
+        except (ProgrammingError, psycopg.errors.UndefinedTable):
+            raise CommandError("The database has no tables yet, or those of another version. Run `manage.py migrate` first.") from None
         except (OperationalError, psycopg.OperationalError) as error:
             raise CommandError(f"The database cannot be reached: {str(error).strip().splitlines()[0]} Check DATABASE_URL.") from None
         except (UnknownUniverseError, WriterBusyError, WriterDeposedError, HistoryError, StreamFailedError) as error:
@@ -68,8 +72,8 @@ class Command(BaseCommand):
             if not path.is_file():
                 raise CommandError(f"There is no file {path}.")
         speed = _speed(options["speed"])
-        kinds = frozenset(_kinds(options["events"].split(","))) if options["events"] else None
-        symbols = frozenset(_names(options["symbols"])) if options["symbols"] else None
+        kinds = None if options["events"] is None else frozenset(_kinds(options["events"].split(",")))
+        symbols = None if options["symbols"] is None else frozenset(_names(options["symbols"]))
         writer = Writer(line_name(shard, shards))
         writer.acquire()
         try:
@@ -84,7 +88,7 @@ class Command(BaseCommand):
                 flush_seconds=settings.DB_FLUSH_INTERVAL,
                 stopped=stop.is_set,
             )
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, zlib.error) as error:
             raise CommandError(f"A recording cannot be read: {error}") from None
         finally:
             writer.close()
@@ -97,11 +101,13 @@ class Command(BaseCommand):
             )
         if not re.match(r"^wss?://[^/]+", settings.MASSIVE_WS_URL):
             raise CommandError(f"MASSIVE_WS_URL={settings.MASSIVE_WS_URL!r} is not a WebSocket address; it begins with wss:// or ws://.")
-        kinds = _kinds(options["events"].split(",") if options["events"] else settings.MASSIVE_EVENTS)
-        wanted = options["symbols"] and _names(options["symbols"])
-        symbols = wanted or Universe.objects.symbols_of(options["universe"] or settings.SYMBOL_UNIVERSE_KEY)
-        symbols = symbols[shard - 1 :: shards]
-        count = options["connections"] or settings.STREAM_CONNECTIONS
+        kinds = _kinds(settings.MASSIVE_EVENTS if options["events"] is None else options["events"].split(","))
+        key = options["universe"] or settings.SYMBOL_UNIVERSE_KEY
+        wanted = Universe.objects.symbols_of(key) if options["symbols"] is None else _names(options["symbols"])
+        symbols = wanted[shard - 1 :: shards]
+        if not symbols:
+            raise CommandError(f"Shard {shard}/{shards} has no symbols: there are only {len(wanted)}.")
+        count = settings.STREAM_CONNECTIONS if options["connections"] is None else options["connections"]
         if not 1 <= count <= 3:
             raise CommandError(f"--connections must lie between 1 and 3, not {count}.")
         writer = Writer(line_name(shard, shards))
@@ -180,7 +186,7 @@ def _speed(text: str) -> float | None:
 
 
 def _kinds(words: Sequence[str]) -> list[str]:
-    kinds = [word.strip().upper() for word in words if word.strip()]
+    kinds = list(dict.fromkeys(word.strip().upper() for word in words if word.strip()))
     unknown = [kind for kind in kinds if kind not in KINDS]
     if unknown or not kinds:
         raise CommandError(f"Unknown event kind {', '.join(unknown) or '(none)'}; known are {', '.join(KINDS)}.")
@@ -188,4 +194,10 @@ def _kinds(words: Sequence[str]) -> list[str]:
 
 
 def _names(text: str) -> list[str]:
-    return list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    wrong = [name for name in names if not SYMBOL.fullmatch(name)]
+    if wrong or not names:
+        raise CommandError(
+            f"--symbols {text!r} names {wrong[0]!r}, which is no symbol." if wrong else f"--symbols {text!r} names no symbol."
+        )
+    return names
