@@ -1,12 +1,12 @@
 """REST of symbols and bars: reads only. One query an answer, a second only to tell an unknown symbol from one without bars."""
 
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.contrib.postgres.aggregates import ArrayAgg
 from django.db.models import Count, Q, QuerySet
 from django.http import Http404
+from django.utils import timezone
 from django.utils.decorators import method_decorator
 from django.views.decorators.cache import cache_control
 from django.views.decorators.http import conditional_page
@@ -16,7 +16,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from marketdata.models import Bar, DailyBar, Symbol, Universe
+from marketdata.intervals import candles
+from marketdata.models import Bar, Symbol, Universe
 from marketdata.serializers import (
     BarsAnswer,
     BarsQuery,
@@ -31,10 +32,8 @@ from marketdata.serializers import (
     UniverseRow,
     UniversesAnswer,
     UniversesQuery,
-    day_from,
-    day_row,
+    candle_row,
     ensure_symbol_form,
-    minute_row,
 )
 
 ROOT = datetime(1970, 1, 1, tzinfo=UTC)
@@ -76,18 +75,29 @@ class Bars(APIView):
         Return bars that start in [from, to), oldest first.
 
         With `from` the pages go forward in time. Without it the first page holds the newest bars, and the next one those before.
-        Prices are as traded, not adjusted for splits. A day's bar starts at midnight in New York.
+        Prices are as traded unless `adjusted`. Bars of 4h start at 0, 4, 8 … o'clock in New York, a day at its midnight, a week on Monday.
         """
         ensure_symbol_form(symbol)
         asked = _checked(BarsQuery, request)
         forward, start, end = _span(asked)
-        rows = FETCH[asked["interval"]](symbol, start, end, forward, asked["limit"] + 1)
+        rows = candles(
+            symbol,
+            asked["interval"],
+            start=start,
+            end=end,
+            forward=forward,
+            limit=asked["limit"] + 1,
+            now=timezone.now(),
+            as_of=asked.get("as_of"),
+            adjusted=asked["adjusted"],
+        )
         if not rows:
             _ensure_known(symbol)
         more = len(rows) > asked["limit"]
         page = rows[: asked["limit"]] if forward else rows[: asked["limit"]][::-1]
-        cursor = (f"after:{_unix(page[-1]['t'])}" if forward else f"before:{_unix(page[0]['t'])}") if more else None
-        answer = {"symbol": symbol, "interval": asked["interval"], "next": cursor, "bars": page}
+        cursor = (f"after:{_unix(page[-1].start)}" if forward else f"before:{_unix(page[0].start)}") if more else None
+        bars = [candle_row(candle) for candle in page]
+        answer = {"symbol": symbol, "interval": asked["interval"], "next": cursor, "bars": bars}
         return Response(answer, headers=_link(request, cursor))
 
 
@@ -101,24 +111,6 @@ def _span(asked: dict[str, Any]) -> tuple[bool, datetime | None, datetime | None
     if direction == "after":  # bars start on whole seconds, so the next one starts a second later at the earliest
         return True, max(turn + SECOND, start or ROOT), end
     return False, start, min(turn, end or turn)
-
-
-def _minutes(symbol: str, start: datetime | None, end: datetime | None, forward: bool, limit: int) -> list[dict[str, Any]]:
-    bars = Bar.objects.filter(symbol=symbol, **_bounds("timestamp", start, end))
-    return [minute_row(bar) for bar in bars.order_by("timestamp" if forward else "-timestamp")[:limit]]
-
-
-def _days(symbol: str, start: datetime | None, end: datetime | None, forward: bool, limit: int) -> list[dict[str, Any]]:
-    bars = DailyBar.objects.filter(symbol=symbol, **_bounds("date", start and day_from(start), end and day_from(end)))
-    return [day_row(bar) for bar in bars.order_by("date" if forward else "-date")[:limit]]
-
-
-def _bounds(field: str, start: Any, end: Any) -> dict[str, Any]:
-    return {name: value for name, value in ((f"{field}__gte", start), (f"{field}__lt", end)) if value is not None}
-
-
-Fetch = Callable[[str, datetime | None, datetime | None, bool, int], list[dict[str, Any]]]
-FETCH: dict[str, Fetch] = {"1m": _minutes, "1d": _days}
 
 
 class Symbols(APIView):

@@ -4,6 +4,7 @@ Past bars on their way into the table: history → writer, under the lock `past`
 Not the live line. What both touch is settled by the ranks of PRODUCT A3, whoever comes first.
 """
 
+import hashlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
@@ -14,7 +15,7 @@ import msgspec
 
 from marketdata.bars.snapshot import BarChange
 from marketdata.history import EXCHANGE_ZONE, HistoryError, RestHistory, exchange_sessions
-from marketdata.models import Cause, DailyBar, Session
+from marketdata.models import Cause, DailyBar, ImportedFile, Session
 from marketdata.writer import Writer
 
 log = logging.getLogger(__name__)
@@ -95,6 +96,20 @@ def import_days(
         progress(report.symbols, len(symbols), symbol)
     report.rejected += _keep_rejections(history, writer)
     return report
+
+
+def request_mark(history: RestHistory, timespan: str, symbols: Sequence[str], first: date, last: date) -> ImportedFile:
+    """
+    Return how far an earlier run of the same request came: `rows_done` counts symbols. A finished one begins anew.
+
+    So a command that was interrupted asks only for the rest when it is run again.
+    """
+    request = ("massive", history.url, timespan, *symbols, first.isoformat(), last.isoformat())
+    digest = hashlib.sha256("\n".join(request).encode()).hexdigest()
+    mark = ImportedFile.objects.filter(digest=digest).first() or ImportedFile(digest=digest, name=f"massive {timespan} {first} to {last}")
+    if mark.finished_at is not None:
+        mark.rows_done, mark.finished_at = 0, None
+    return mark
 
 
 def newest_days(symbols: Sequence[str]) -> dict[str, date]:

@@ -1,21 +1,19 @@
 """What the REST of bars takes and gives: checked parameters in, JSON out."""
 
 import re
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from django.utils import timezone
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from marketdata.models import Bar, DailyBar, Symbol, Universe
+from marketdata.bars.interval import INTERVALS, Candle
+from marketdata.models import Bar, Symbol, Universe
 
 SYMBOL_FORM = r"^[A-Za-z0-9.\-/]{1,20}\Z"
-NEW_YORK = ZoneInfo("America/New_York")
-MINUTE = timedelta(minutes=1)
 EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
 LATEST = datetime(3000, 1, 1, tzinfo=UTC)
 MILLISECONDS_FROM = 10**11  # as seconds that would be the year 5138, as milliseconds it is 1973
@@ -86,14 +84,9 @@ def ensure_symbol_form(symbol: str) -> None:
 class Parameters(serializers.Serializer[Any]):
     """The query of one request. An empty parameter counts as absent, of a repeated one the last counts."""
 
-    later: tuple[str, ...] = ()
-
     def to_internal_value(self, data: Any) -> dict[str, Any]:
         """Return checked values. ValidationError names each bad field."""
         given = {key: value for key, value in data.items() if value != ""}
-        unavailable = {key: ["Not available yet. Leave it out."] for key in self.later if key in given}
-        if unavailable:
-            raise serializers.ValidationError(unavailable)
         return dict(super().to_internal_value(given))
 
 
@@ -108,14 +101,22 @@ class TicksQuery(Parameters):
 class BarsQuery(Parameters):
     """GET /api/bars/{symbol}/."""
 
-    later = ("as_of", "adjusted")
-
-    interval = serializers.ChoiceField(choices=["1m", "1d"], default="1m", help_text="length of a bar")
+    interval = serializers.ChoiceField(choices=list(INTERVALS), default="1m", help_text="length of a bar")
     to = MomentField(required=False, help_text="bars that start before it; without `from` the newest of them")
     limit = serializers.IntegerField(min_value=1, max_value=5000, default=500)
+    adjusted = serializers.BooleanField(default=False, help_text="prices and volume as after the splits that followed; dividends stay in")
+    as_of = MomentField(
+        required=False, help_text="the bars as they stood at this moment: ISO 8601, Unix seconds or milliseconds; not in the future"
+    )
     cursor = serializers.RegexField(
         r"^(after|before):\d{1,11}\Z", required=False, help_text="`next` of the answer before", error_messages={"invalid": "Not a cursor."}
     )
+
+    def validate_as_of(self, value: datetime) -> datetime:
+        """Return it. ValidationError for the future: nobody knows how the bars will stand."""
+        if value > timezone.now():
+            raise serializers.ValidationError("This moment has not come yet. Leave it out for the bars as they stand now.")
+        return value
 
     def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
         """Add `from`, which Python keeps for itself."""
@@ -206,33 +207,12 @@ class BarsAnswer(serializers.Serializer[Any]):
     bars = BarRow(many=True)
 
 
-def minute_row(bar: Bar) -> dict[str, Any]:
-    """Return a stored minute as one row of the answer."""
-    return _row(bar, bar.timestamp, bar.timestamp + MINUTE, final=bar.is_final)
-
-
-def day_row(bar: DailyBar) -> dict[str, Any]:
-    """Return a stored day as one row: from midnight to midnight in New York."""
-    end = midnight(bar.date + timedelta(days=1))
-    return _row(bar, midnight(bar.date), end, final=end <= timezone.now())
-
-
-def _row(bar: Bar | DailyBar, start: datetime, end: datetime, *, final: bool) -> dict[str, Any]:
+def candle_row(candle: Candle) -> dict[str, Any]:
+    """Return a bar as one row of the answer."""
     return {
-        "t": start, "end": end, "o": bar.open, "h": bar.high, "l": bar.low, "c": bar.close, "v": bar.volume,
-        "vw": bar.vwap, "n": bar.trades, "final": final,
+        "t": candle.start, "end": candle.end, "o": candle.open, "h": candle.high, "l": candle.low, "c": candle.close, "v": candle.volume,
+        "vw": candle.vwap, "n": candle.trades, "final": candle.final,
     }  # fmt: skip
-
-
-def midnight(day: date) -> datetime:
-    """Return the start of the exchange's day, in UTC."""
-    return datetime(day.year, day.month, day.day, tzinfo=NEW_YORK).astimezone(UTC)
-
-
-def day_from(moment: datetime) -> date:
-    """Return the first day of the exchange whose midnight is not before the moment."""
-    day = moment.astimezone(NEW_YORK).date()
-    return day if midnight(day) >= moment else day + timedelta(days=1)
 
 
 class SymbolRow(serializers.ModelSerializer[Symbol]):

@@ -211,7 +211,9 @@ class Writer:
         """Open a direct connection: a session lock does not survive a transaction pooler."""
         settings = connections["default"].get_connection_params()
         # The server shall notice a dead network too: until then it keeps the lock of a connection that is gone
-        settings["options"] = f"{settings.get('options', '')} -c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3"
+        settings["options"] = (
+            f"{settings.get('options', '')} -c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3"
+        )
         return psycopg.connect(
             **{key: value for key, value in settings.items() if key not in {"cursor_factory", "context", "prepare_threshold"}},
             autocommit=True, application_name=f"tickstock {self.name}", keepalives_idle=10, keepalives_interval=5, keepalives_count=3,

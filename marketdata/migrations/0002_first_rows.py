@@ -14,9 +14,7 @@ UNIVERSES = (
 
 
 def load(apps, schema_editor):  # noqa: ARG001 - Django's signature
-    symbol, universe, membership, session = (
-        apps.get_model("marketdata", name) for name in ("Symbol", "Universe", "Membership", "Session")
-    )
+    symbol, universe, membership, session = (apps.get_model("marketdata", name) for name in ("Symbol", "Universe", "Membership", "Session"))
     places = {listing.symbol: place for place, listing in enumerate(LISTINGS)}  # the union of both keeps the order of the listing
     symbol.objects.bulk_create([symbol(**listing._asdict()) for listing in LISTINGS], ignore_conflicts=True)
     for key, name, description, members in UNIVERSES:
@@ -30,7 +28,10 @@ def load(apps, schema_editor):  # noqa: ARG001 - Django's signature
             session(
                 date=day,
                 calendar="XNYS",
-                **{name: datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=getattr(hours, name)) for name in hours.__struct_fields__},
+                **{
+                    name: datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=getattr(hours, name))
+                    for name in hours.__struct_fields__
+                },
             )
             for day, hours in exchange_sessions(date(1990, 1, 1), until)
         ],

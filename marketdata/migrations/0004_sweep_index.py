@@ -5,14 +5,13 @@ from django.db import migrations
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('marketdata', '0003_truth_of_data'),
+        ("marketdata", "0003_truth_of_data"),
     ]
 
     operations = [
         migrations.AddIndex(
-            model_name='bar',
-            index=django.contrib.postgres.indexes.BrinIndex(autosummarize=True, fields=['updated_at'], name='ohlcv_1min_updated_brin'),
+            model_name="bar",
+            index=django.contrib.postgres.indexes.BrinIndex(autosummarize=True, fields=["updated_at"], name="ohlcv_1min_updated_brin"),
         ),
     ]

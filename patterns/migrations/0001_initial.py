@@ -7,98 +7,159 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('marketdata', '0001_initial'),
+        ("marketdata", "0001_initial"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='SweepMark',
+            name="SweepMark",
             fields=[
-                ('timeframe', models.CharField(max_length=4, primary_key=True, serialize=False)),
-                ('through', models.DateTimeField(help_text='bars written before this moment are scanned')),
-                ('busy_until', models.DateTimeField(help_text='a sweep holds the mark until then; a dead one loses it by waiting')),
+                ("timeframe", models.CharField(max_length=4, primary_key=True, serialize=False)),
+                ("through", models.DateTimeField(help_text="bars written before this moment are scanned")),
+                ("busy_until", models.DateTimeField(help_text="a sweep holds the mark until then; a dead one loses it by waiting")),
             ],
             options={
-                'db_table': 'sweep_marks',
+                "db_table": "sweep_marks",
             },
         ),
         migrations.CreateModel(
-            name='Detection',
+            name="Detection",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('symbol', models.ForeignKey(db_column='symbol', db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='detections', to='marketdata.symbol')),
-                ('pattern_type', models.CharField(help_text="TA-Lib's name in lower case without cdl", max_length=40)),
-                ('timeframe', models.CharField(max_length=4)),
-                ('timestamp', models.DateTimeField(help_text='start of the bar spoken of')),
-                ('detection_timestamp', models.DateTimeField(help_text='when it was found')),
-                ('confidence', models.FloatField(help_text='quality of the shape, 0 to 1')),
-                ('direction', models.CharField(choices=[('bullish', 'bullish'), ('bearish', 'bearish'), ('neutral', 'neutral')], max_length=8)),
-                ('status', models.CharField(choices=[('standing', 'standing'), ('retracted', 'retracted')], default='standing', max_length=10)),
-                ('status_at', models.DateTimeField(help_text='when the status became what it is')),
-                ('bar_revision', models.IntegerField(help_text='revision of the bar that was judged')),
-                ('detail', models.JSONField(default=dict, help_text='measures, trend context, geometry')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                (
+                    "symbol",
+                    models.ForeignKey(
+                        db_column="symbol",
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="detections",
+                        to="marketdata.symbol",
+                    ),
+                ),
+                ("pattern_type", models.CharField(help_text="TA-Lib's name in lower case without cdl", max_length=40)),
+                ("timeframe", models.CharField(max_length=4)),
+                ("timestamp", models.DateTimeField(help_text="start of the bar spoken of")),
+                ("detection_timestamp", models.DateTimeField(help_text="when it was found")),
+                ("confidence", models.FloatField(help_text="quality of the shape, 0 to 1")),
+                (
+                    "direction",
+                    models.CharField(choices=[("bullish", "bullish"), ("bearish", "bearish"), ("neutral", "neutral")], max_length=8),
+                ),
+                (
+                    "status",
+                    models.CharField(choices=[("standing", "standing"), ("retracted", "retracted")], default="standing", max_length=10),
+                ),
+                ("status_at", models.DateTimeField(help_text="when the status became what it is")),
+                ("bar_revision", models.IntegerField(help_text="revision of the bar that was judged")),
+                ("detail", models.JSONField(default=dict, help_text="measures, trend context, geometry")),
             ],
             options={
-                'db_table': 'intraday_patterns',
-                'indexes': [models.Index(fields=['-detection_timestamp', '-id'], name='detection_found_idx'), models.Index(fields=['symbol', '-timestamp'], name='detection_symbol_idx')],
-                'constraints': [models.UniqueConstraint(fields=('symbol', 'timeframe', 'timestamp', 'pattern_type'), name='detection_once'), models.CheckConstraint(condition=models.Q(('confidence__gte', 0), ('confidence__lte', 1)), name='detection_confidence')],
+                "db_table": "intraday_patterns",
+                "indexes": [
+                    models.Index(fields=["-detection_timestamp", "-id"], name="detection_found_idx"),
+                    models.Index(fields=["symbol", "-timestamp"], name="detection_symbol_idx"),
+                ],
+                "constraints": [
+                    models.UniqueConstraint(fields=("symbol", "timeframe", "timestamp", "pattern_type"), name="detection_once"),
+                    models.CheckConstraint(condition=models.Q(("confidence__gte", 0), ("confidence__lte", 1)), name="detection_confidence"),
+                ],
             },
         ),
         migrations.CreateModel(
-            name='IndicatorValue',
+            name="IndicatorValue",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('symbol', models.ForeignKey(db_column='symbol', db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='indicator_values', to='marketdata.symbol')),
-                ('indicator_name', models.CharField(max_length=30)),
-                ('timeframe', models.CharField(max_length=4)),
-                ('timestamp', models.DateTimeField(help_text='start of the bar spoken of')),
-                ('calculation_timestamp', models.DateTimeField()),
-                ('value', marketdata.models.Numeric(decimal_places=12, max_digits=30)),
-                ('bar_revision', models.IntegerField()),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                (
+                    "symbol",
+                    models.ForeignKey(
+                        db_column="symbol",
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="indicator_values",
+                        to="marketdata.symbol",
+                    ),
+                ),
+                ("indicator_name", models.CharField(max_length=30)),
+                ("timeframe", models.CharField(max_length=4)),
+                ("timestamp", models.DateTimeField(help_text="start of the bar spoken of")),
+                ("calculation_timestamp", models.DateTimeField()),
+                ("value", marketdata.models.Numeric(decimal_places=12, max_digits=30)),
+                ("bar_revision", models.IntegerField()),
             ],
             options={
-                'db_table': 'intraday_indicators',
-                'indexes': [models.Index(fields=['-calculation_timestamp'], name='indicator_found_idx')],
-                'constraints': [models.UniqueConstraint(fields=('symbol', 'timeframe', 'timestamp', 'indicator_name'), name='indicator_once')],
+                "db_table": "intraday_indicators",
+                "indexes": [models.Index(fields=["-calculation_timestamp"], name="indicator_found_idx")],
+                "constraints": [
+                    models.UniqueConstraint(fields=("symbol", "timeframe", "timestamp", "indicator_name"), name="indicator_once")
+                ],
             },
         ),
         migrations.CreateModel(
-            name='ScanFailure',
+            name="ScanFailure",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('symbol', models.ForeignKey(db_column='symbol', db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='marketdata.symbol')),
-                ('timeframe', models.CharField(max_length=4)),
-                ('timestamp', models.DateTimeField()),
-                ('bar_revision', models.IntegerField()),
-                ('attempts', models.SmallIntegerField(help_text='on this revision; counted before the work, so that a killed worker counts too')),
-                ('last_at', models.DateTimeField()),
-                ('error', models.CharField(blank=True, default='', help_text='empty where the worker did not live to say', max_length=300)),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                (
+                    "symbol",
+                    models.ForeignKey(
+                        db_column="symbol",
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="marketdata.symbol",
+                    ),
+                ),
+                ("timeframe", models.CharField(max_length=4)),
+                ("timestamp", models.DateTimeField()),
+                ("bar_revision", models.IntegerField()),
+                (
+                    "attempts",
+                    models.SmallIntegerField(help_text="on this revision; counted before the work, so that a killed worker counts too"),
+                ),
+                ("last_at", models.DateTimeField()),
+                ("error", models.CharField(blank=True, default="", help_text="empty where the worker did not live to say", max_length=300)),
             ],
             options={
-                'db_table': 'scan_failures',
-                'constraints': [models.UniqueConstraint(fields=('symbol', 'timeframe', 'timestamp'), name='scan_failure_once')],
+                "db_table": "scan_failures",
+                "constraints": [models.UniqueConstraint(fields=("symbol", "timeframe", "timestamp"), name="scan_failure_once")],
             },
         ),
         migrations.CreateModel(
-            name='ScannedBar',
+            name="ScannedBar",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('symbol', models.ForeignKey(db_column='symbol', db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='marketdata.symbol')),
-                ('timeframe', models.CharField(max_length=4)),
-                ('timestamp', models.DateTimeField()),
-                ('bar_revision', models.IntegerField()),
-                ('scanned_at', models.DateTimeField()),
-                ('session_turnover', models.FloatField(help_text='price times volume from the regular open up to this bar; null outside', null=True)),
-                ('session_volume', models.FloatField(help_text="volume of the same bars: the next bar's VWAP goes on from here", null=True)),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                (
+                    "symbol",
+                    models.ForeignKey(
+                        db_column="symbol",
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="marketdata.symbol",
+                    ),
+                ),
+                ("timeframe", models.CharField(max_length=4)),
+                ("timestamp", models.DateTimeField()),
+                ("bar_revision", models.IntegerField()),
+                ("scanned_at", models.DateTimeField()),
+                (
+                    "session_turnover",
+                    models.FloatField(help_text="price times volume from the regular open up to this bar; null outside", null=True),
+                ),
+                (
+                    "session_volume",
+                    models.FloatField(help_text="volume of the same bars: the next bar's VWAP goes on from here", null=True),
+                ),
             ],
             options={
-                'db_table': 'scanned_bars',
-                'indexes': [models.Index(fields=['timestamp'], name='scanned_ts_idx'), django.contrib.postgres.indexes.BrinIndex(autosummarize=True, fields=['scanned_at'], name='scanned_at_brin')],
-                'constraints': [models.UniqueConstraint(fields=('symbol', 'timeframe', 'timestamp'), name='scanned_once')],
+                "db_table": "scanned_bars",
+                "indexes": [
+                    models.Index(fields=["timestamp"], name="scanned_ts_idx"),
+                    django.contrib.postgres.indexes.BrinIndex(autosummarize=True, fields=["scanned_at"], name="scanned_at_brin"),
+                ],
+                "constraints": [models.UniqueConstraint(fields=("symbol", "timeframe", "timestamp"), name="scanned_once")],
             },
         ),
     ]

@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from rest_framework.exceptions import ValidationError
 
-from marketdata.models import Bar, DailyBar, Source, Symbol
-from marketdata.serializers import MomentField, day_from, midnight
+from marketdata.bars.interval import INTERVALS, day_from, midnight
+from marketdata.models import Bar, BarRevision, DailyBar, Source, Symbol
+from marketdata.serializers import MomentField
 from tests.people import make_user, session_client, token_client
 
 pytestmark = pytest.mark.django_db
@@ -277,9 +278,10 @@ def test_a_day_is_final_when_it_is_over(client):
 @pytest.mark.parametrize(
     ("query", "field", "word"),
     [
-        ("interval=5m", "interval", "5m"),
-        ("adjusted=true", "adjusted", "Not available yet"),
-        ("as_of=2026-11-20", "as_of", "Not available yet"),
+        ("interval=2h", "interval", "2h"),
+        ("adjusted=perhaps", "adjusted", "boolean"),
+        ("as_of=2999-01-01", "as_of", "not come yet"),
+        ("as_of=then", "as_of", "ISO 8601"),
         ("from=soon", "from", "ISO 8601"),
         ("to=9e99", "to", "ISO 8601"),
         ("limit=5001", "limit", "5000"),
@@ -323,3 +325,61 @@ def test_bars_are_read_with_an_index(client):
         plan = Bar.objects.of(SYMBOL).newest_first()[:100].explain()
 
     assert "Index" in plan
+
+
+# ---- longer intervals, as_of
+
+
+@pytest.mark.parametrize("interval", ["5m", "15m", "30m", "1h", "4h", "1d", "1w"])
+def test_following_the_link_header_meets_every_longer_bar_once(client, interval):
+    for day in range(9):
+        store_minutes(40, start=OPEN - timedelta(days=day, minutes=7))
+    whole = starts(client.get(f"/api/bars/{SYMBOL}/?interval={interval}&limit=5000"))
+    assert whole
+
+    for query in ("", "&from=2000-01-01", "&to=2999-01-01"):
+        url, seen = f"/api/bars/{SYMBOL}/?interval={interval}&limit=2{query}", []
+        while url:
+            answer = client.get(url)
+            seen = seen + starts(answer) if "from" in query else starts(answer) + seen
+            url = answer.headers.get("Link", "").partition(">")[0].lstrip("<")
+        assert seen == whole
+
+
+def test_a_longer_bar_has_the_promised_shape(client):
+    store_minutes(7, trades=2, vwap=Decimal("188.42"))
+
+    answer = client.get(f"/api/bars/{SYMBOL}/?interval=5m&limit=1&from=2026-11-20T14:31:00Z")
+
+    assert answer.content.decode() == (
+        '{"symbol":"TST.A","interval":"5m","next":null,"bars":[{"t":"2026-11-20T14:35:00Z","end":"2026-11-20T14:40:00Z","o":188.42,'
+        '"h":188.43,"l":188.41,"c":188.42,"v":2401,"vw":188.42,"n":4,"final":%s}]}'
+    ) % ("true" if timezone.now() > OPEN + timedelta(minutes=25) else "false")
+
+
+def test_as_of_reads_the_row_that_was_replaced_since(client):
+    store_minutes(1, valued_at=OPEN + timedelta(minutes=10), revision=1)
+    BarRevision.objects.create(
+        symbol_id=SYMBOL, timestamp=OPEN, revision=0, **{**ROW, "close": Decimal("188.41")}, complete=True,
+        stored_at=OPEN + timedelta(minutes=1), replaced_at=OPEN + timedelta(minutes=10), cause="late",
+    )  # fmt: skip
+
+    def close(as_of: str) -> list[float]:
+        return [bar["c"] for bar in client.get(f"/api/bars/{SYMBOL}/?as_of={as_of}").json()["bars"]]
+
+    assert close("2026-11-20T14:30:59Z") == []
+    assert close("2026-11-20T14:31:00Z") == close("2026-11-20T14:39:59Z") == [188.41]
+    assert close("2026-11-20T14:40:00Z") == [188.42]
+
+
+def test_every_interval_needs_one_query_and_adjusted_one_more(django_assert_num_queries):
+    store_minutes(3, valued_at=OPEN)
+    store_days(date(2026, 11, 1), 1)
+    program = token_client(make_user("program"))
+    program.get(f"/api/bars/{SYMBOL}/")  # notes the token's use
+
+    for interval in INTERVALS:
+        with django_assert_num_queries(2):
+            assert program.get(f"/api/bars/{SYMBOL}/?interval={interval}&as_of=2026-11-20T15:00:00Z").status_code == 200
+    with django_assert_num_queries(3):
+        assert program.get(f"/api/bars/{SYMBOL}/?adjusted=true").status_code == 200

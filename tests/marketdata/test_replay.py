@@ -218,7 +218,9 @@ def test_a_database_without_tables_is_one_sentence(market, tmp_path):
     url = re.sub(r"dbname=\S+", "dbname=postgres", database_url())
     for arguments in (["--replay", str(path)], ["--universe", "combo_test"]):
         done = run_command("stream_ticks", *arguments, check=False, DATABASE_URL=url, MASSIVE_API_KEY="k", USE_SYNTHETIC_DATA="0")
-        assert (done.returncode, "Run `manage.py migrate` first" in done.stderr, "Traceback" in done.stderr) == (1, True, False), done.stderr
+        assert (done.returncode, "Run `manage.py migrate` first" in done.stderr, "Traceback" in done.stderr) == (1, True, False), (
+            done.stderr
+        )
 
 
 def test_a_second_writer_of_the_shard_is_refused_and_told_who_holds_it(writer, tmp_path):
