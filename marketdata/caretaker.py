@@ -5,6 +5,7 @@ reconciliation. Workers and the web never write a bar; this thread does what the
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
@@ -25,6 +26,7 @@ from marketdata.writer import PAST, Writer, WriterBusyError, WriterDeposedError
 log = logging.getLogger(__name__)
 
 TURN_SECONDS = 10.0
+SESSIONS_SECONDS = 600.0  # how long a change of the calendar may take to be seen
 FILL_MINUTES = 120
 LOCK_SECONDS = 120.0  # an import may hold the line `past`
 
@@ -37,14 +39,14 @@ class Caretaker:
         history: Callable[[], RestHistory],
         *,
         symbols: Sequence[str],
-        sessions: Callable[[], SessionTable],
         now: Callable[[], datetime],
         announce: Callable[[list[BarChange]], None],
         requests_per_second: float,
     ) -> None:
         self._history = history
         self._symbols = list(symbols)
-        self._sessions = sessions
+        self._sessions = SessionTable([])
+        self._sessions_at = float("-inf")
         self._now = now
         self._announce = announce
         self._rate = Rate(requests_per_second)
@@ -56,10 +58,9 @@ class Caretaker:
         """Begin."""
         self._thread.start()
 
-    def stop(self, seconds: float) -> None:
-        """Ask for the end and wait for it so long; what is half done is taken up again at the next start."""
+    def stop(self) -> None:
+        """Ask for the end, and do not wait for it: what is half done is taken up again at the next start."""
         self._stop.set()
-        self._thread.join(seconds)
 
     def _run(self) -> None:
         self._guarded(self._fill_windows)
@@ -96,8 +97,9 @@ class Caretaker:
         log.info("Filled the windows of %s symbols from REST: %s bars, %s new.", report.symbols, report.read, report.changed)
 
     def _turn(self) -> None:
-        sessions = self._sessions()
-        find_gaps(sessions, now=self._now())
+        if time.monotonic() - self._sessions_at > SESSIONS_SECONDS:
+            self._sessions, self._sessions_at = Session.objects.table(), time.monotonic()
+        find_gaps(self._sessions, now=self._now())
         if due_gaps(self._now()):
             with _Past(self._stop) as writer:
                 report = repair(

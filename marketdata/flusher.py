@@ -7,6 +7,7 @@ It begins as soon as a bar waits and takes all that wait, so batches grow only w
 import logging
 import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -53,6 +54,7 @@ class Flusher:
         self._rejections: list[Rejection] = []
         self._settle: tuple[int, int] | None = None
         self._beat: tuple[str, dict[str, Any], datetime] | None = None
+        self._afterwards: dict[str, Callable[[Writer], None]] = {}
         self._stopping = False
         self._busy = False
         self._writing = 0
@@ -87,6 +89,13 @@ class Flusher:
             self._settle = (min(first_ms, known[0]), max(last_ms, known[1])) if known else (first_ms, last_ms)
             self._wake.notify()
 
+    def afterwards(self, key: str, action: Callable[[Writer], None]) -> None:
+        """Do this once the bars handed over before it are committed; of two with one key only the later is done."""
+        with self._wake:
+            self._afterwards.pop(key, None)
+            self._afterwards[key] = action
+            self._wake.notify()
+
     def beat(self, state: str, detail: dict[str, Any], started_at: datetime) -> None:
         """Leave a sign of life at the next turn."""
         with self._wake:
@@ -107,7 +116,7 @@ class Flusher:
         """Wait until all that waits is committed; return whether it is."""
         end = None if seconds is None else time.monotonic() + seconds
         with self._wake:
-            while (self._bars or self._rejections or self._settle or self._beat or self._busy) and self.failure is None:
+            while (self._bars or self._rejections or self._settle or self._beat or self._afterwards or self._busy) and self.failure is None:
                 if end is not None and time.monotonic() > end:
                     return False
                 self._wake.wait(0.05)
@@ -138,7 +147,7 @@ class Flusher:
 
     def _turn(self) -> bool:
         with self._wake:
-            while not (self._bars or self._rejections or self._settle or self._beat or self._stopping):
+            while not (self._bars or self._rejections or self._settle or self._beat or self._afterwards or self._stopping):
                 self._wake.wait()
             if self._stopping:
                 return False
@@ -147,14 +156,18 @@ class Flusher:
             rejections, self._rejections = self._rejections, []
             settle, self._settle = self._settle, None
             beat, self._beat = self._beat, None
+            afterwards, self._afterwards = self._afterwards, {}
             self._busy, self._writing = True, len(bars)
         try:
             self._flush(list(bars.values()), rejections, settle, beat)
             if self._away_since is not None:
                 log.warning("The database is back after %.1f s; %s bars wait.", self.away_seconds, len(self._bars))
                 self._away_since = None
+            self._finish(afterwards)
         except psycopg.OperationalError as error:
             self._put_back(bars, rejections, settle)
+            with self._wake:
+                self._afterwards = afterwards | self._afterwards
             self._writing = 0
             self._wait_for_database(error)
         finally:
@@ -194,6 +207,12 @@ class Flusher:
         if beat is not None:
             state, detail, started_at = beat
             self._writer.beat(state, detail, started_at=started_at)
+
+    def _finish(self, afterwards: dict[str, Callable[[Writer], None]]) -> None:
+        """Do what had to wait for the bars; what was done is taken out, for the rest is tried again after a failure."""
+        for key in list(afterwards):
+            afterwards[key](self._writer)
+            del afterwards[key]
 
     def _put_back(self, bars: dict[tuple[str, int], BarSnapshot], rejections: list[Rejection], settle: tuple[int, int] | None) -> None:
         """Keep what was not committed; writing the committed part again changes nothing."""

@@ -8,6 +8,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 import msgspec
 from django.db import transaction
@@ -53,10 +54,10 @@ def find_gaps(sessions: SessionTable, *, now: datetime, first: datetime | None =
     end_ms = min(ms(last) if last else ms(now), ms(now)) - SETTLE_MS
     floor_ms = ms(first) if first else _sessions_back(sessions, ms(now))
     opened = 0
-    for symbols, spans in _symbols_by_evidence(floor_ms).items():
+    for symbols, spans, until_ms in _symbols_by_evidence(floor_ms):
         begin_ms = floor_ms if first else max(floor_ms, min(ms(span.began_at) for span in spans) // MINUTE_MS * MINUTE_MS)
         proven = joined(span for span in (whole_minutes(ms(s.began_at), ms(s.alive_until)) for s in spans) if span is not None)
-        unproven = without(expected(sessions, begin_ms, end_ms), proven)
+        unproven = without(expected(sessions, begin_ms, min(end_ms, until_ms or end_ms)), proven)
         if unproven:
             opened += _open(symbols, unproven, spans, now=now)
     return opened
@@ -72,18 +73,31 @@ def _sessions_back(sessions: SessionTable, now_ms: int) -> int:
     return moment
 
 
-def _symbols_by_evidence(floor_ms: int) -> dict[tuple[str, ...], list[FeedSpan]]:
-    """Return the streamed symbols, those with the same spans together; spans that ended before the bound only say who was streamed."""
-    spans = list(FeedSpan.objects.order_by("began_at", "id"))
+class Evidence(NamedTuple):
+    """Symbols with the same spans, oldest first, and until when (Unix ms) they were streamed; None: they still are."""
+
+    symbols: tuple[str, ...]
+    spans: list[FeedSpan]
+    until_ms: int | None
+
+
+def _symbols_by_evidence(floor_ms: int) -> list[Evidence]:
+    """Return the streamed symbols, those with the same spans together."""
+    spans = list(FeedSpan.objects.filter(alive_until__gte=at(floor_ms)).order_by("began_at", "id"))
+    for line in FeedSpan.objects.values_list("line", flat=True).distinct():  # who was streamed when the bound begins
+        earlier = FeedSpan.objects.filter(line=line, alive_until__lt=at(floor_ms)).order_by("-alive_until").first()
+        spans[:0] = [earlier] if earlier else []
     by_symbol: dict[str, list[int]] = defaultdict(list)
     for place, span in enumerate(spans):
         for symbol in span.symbols:
             by_symbol[symbol].append(place)
-    groups: dict[tuple[int, ...], list[str]] = defaultdict(list)
+    groups: dict[tuple[tuple[int, ...], int | None], list[str]] = defaultdict(list)
     for symbol, places in by_symbol.items():
-        recent = [place for place in places if ms(spans[place].alive_until) >= floor_ms]
-        groups[tuple(recent or places[-1:])].append(symbol)
-    return {tuple(symbols): [spans[place] for place in places] for places, symbols in groups.items()}
+        last = spans[places[-1]]
+        # A later span of the same line without the symbol: it was taken out of the universe, nothing is expected of it any more
+        later = [span for span in spans[places[-1] + 1 :] if span.line == last.line]
+        groups[tuple(places), ms(later[0].began_at) if later else None].append(symbol)
+    return [Evidence(tuple(symbols), [spans[place] for place in places], until) for (places, until), symbols in groups.items()]
 
 
 def _open(symbols: Sequence[str], unproven: list[Range], spans: Sequence[FeedSpan], *, now: datetime) -> int:

@@ -37,7 +37,6 @@ class Intake:
         self.report = Report()
         self.bars: list[BarSnapshot] = []
         self.rejections: list[Rejection] = []
-        self.halted: dict[str, tuple[int, ...]] = {}
         self.last_event_ms = 0
         self._symbols = symbols
         self._kinds = kinds

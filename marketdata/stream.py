@@ -14,18 +14,17 @@ from datetime import UTC, datetime
 from statistics import median
 from typing import Any
 
-import psycopg
-
 from marketdata.announcer import Announcer
-from marketdata.backfill import import_minutes
 from marketdata.bars.builder import BarBuilder
 from marketdata.bars.session import SessionTable
+from marketdata.caretaker import Caretaker
 from marketdata.connection import Frame, Item, Line, LineState, Loss, SignOfLife
 from marketdata.feed.protocol import State
 from marketdata.flusher import SHUTDOWN_SECONDS, Flusher, StreamFailedError, hand_over, moment, settle_passed
-from marketdata.history import HistoryError, RestHistory
+from marketdata.history import RestHistory
 from marketdata.intake import Intake, Report
-from marketdata.writer import PAST, Writer, WriterBusyError
+from marketdata.spans import Span
+from marketdata.writer import Writer
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +35,6 @@ SILENT_SECONDS = 15.0
 SILENT_SECONDS_QUIET_FEED = 150.0
 BUSY_SYMBOLS = 10  # of a line: in regular hours one of so many trades at least every few seconds
 LINE_SECONDS = 2.0  # for the lines to end; one that is busy connecting is not waited for
-FILL_MINUTES = 120
-FILL_WAIT_SECONDS = 120.0  # an import may hold the line `past`
 
 
 class LiveStream:
@@ -61,18 +58,18 @@ class LiveStream:
         batch_size: int,
         flush_seconds: float,
         history: Callable[[], RestHistory] | None,
+        requests_per_second: float = 50.0,
     ) -> None:
         self._writer = writer
         self._sessions = sessions
         self._feed = feed
         self._symbols = list(symbols)
         self._kinds = tuple(kinds)
-        self._history = history
         self._stop = threading.Event()
         self._started_at = datetime.now(UTC)
         builder = BarBuilder(sessions, now_ms=int(time.time() * 1000))
         if "AM" in kinds:
-            builder.expect_minute_aggregates()
+            builder.expect_minute_aggregates(alone=not {"A", "T"} & set(kinds))
         self._intake = Intake(builder, symbols=frozenset(symbols), kinds=frozenset(kinds))
         self._queue: queue.Queue[Item] = queue.Queue(QUEUE_FRAMES)
         self._lines = [
@@ -91,6 +88,10 @@ class LiveStream:
         self._frame_minutes: deque[tuple[float, int]] = deque(maxlen=40)
         self._state = ("connecting", datetime.now(UTC))
         self._settled_to = 0
+        self._span: Span | None = None
+        self._caretaker = history and Caretaker(
+            history, symbols=symbols, now=self._market_now, announce=self._announcer.closed, requests_per_second=requests_per_second
+        )
 
     def _partitions(self, connections: int) -> list[list[str]]:
         parts = [self._symbols[start::connections] for start in range(connections)]
@@ -107,13 +108,14 @@ class LiveStream:
         """Stream until `stop`. StreamFailedError where it cannot go on."""
         for line in self._lines:
             line.start()
-        filler = threading.Thread(target=self._fill_windows, name="window-filler", daemon=True)
-        filler.start()
+        if self._caretaker is not None:
+            self._caretaker.start()
         try:
             self._loop()
         finally:
+            if self._caretaker is not None:
+                self._caretaker.stop()
             self._end()
-        filler.join(1.0)
         if self._flusher.failure is not None:
             raise self._flusher.failure
         self._intake.report.changed = self._flusher.changed
@@ -136,6 +138,7 @@ class LiveStream:
             if now >= next_status:
                 next_status = now + STATUS_SECONDS
                 self._settled_to = settle_passed(self._intake.builder, self._flusher, self._settled_to)
+                self._keep_evidence()
                 self._report_status()
                 self._watch_for_silence(now)
             self._intake.report.seconds = round(now - began, 3)
@@ -163,6 +166,7 @@ class LiveStream:
             self._alive_at[item.line] = max(self._alive_at[item.line], item.received)
         elif isinstance(item, Loss):
             self._intake.builder.interrupt()
+            self._end_evidence(f"{item.frames} frames were dropped")
             self._resume()
         else:
             self._line_changed(item)
@@ -184,6 +188,7 @@ class LiveStream:
             self._resume()
         else:
             self._intake.builder.interrupt()
+            self._end_evidence(change.reason)
         self._report_status()
 
     def _resume(self) -> None:
@@ -208,6 +213,22 @@ class LiveStream:
             return alive_ms
         # A socket that only answers pings proves nothing where data must come: the watchdog will break these minutes
         return event_ms + int((min(self._data_at[line] for line in lines) - came_at) * 1000)
+
+    def _keep_evidence(self) -> None:
+        """Let the ledger know up to when the line was up; it is written after the bars that it vouches for."""
+        began = self._intake.builder.whole_from
+        if began is None:
+            return
+        if self._span is None:
+            self._span = Span(self._writer.name, began_ms=began, symbols=self._symbols, kinds=self._kinds)
+        if self._span.grow(self._stream_now()):
+            self._flusher.afterwards(f"span {began}", self._span.store)
+
+    def _end_evidence(self, reason: str) -> None:
+        span, self._span = self._span, None
+        if span is not None and span.alive_until_ms > span.began_ms:
+            span.end(reason)
+            self._flusher.afterwards(f"span {span.began_ms}", span.store)
 
     @property
     def _is_busy(self) -> bool:
@@ -284,32 +305,7 @@ class LiveStream:
             ],
         }
 
-    # -- windows and the end ----------------------------------------------------------------------------------------------------------------
-
-    def _fill_windows(self) -> None:
-        """Ask REST for the last two hours, so that the first live bars are scanned on full windows."""
-        if self._history is None:
-            return
-        writer = Writer(PAST)
-        try:
-            history = self._history()
-            writer.acquire_within(FILL_WAIT_SECONDS, stopped=self._stop.is_set)
-            now = self._market_now()
-            report = import_minutes(
-                history,
-                writer,
-                self._symbols,
-                first=datetime.fromtimestamp(now.timestamp() - FILL_MINUTES * 60, UTC),
-                last=now,
-                now=self._market_now,
-                announce=self._announcer.closed,
-                stopped=self._stop.is_set,
-            )
-            log.info("Filled the windows of %s symbols from REST: %s bars, %s new.", report.symbols, report.read, report.changed)
-        except (HistoryError, WriterBusyError, psycopg.OperationalError) as error:
-            log.warning("The last %s minutes were not asked from REST: %s", FILL_MINUTES, error)
-        finally:
-            writer.close()
+    # -- the end -----------------------------------------------------------------------------------------------------------------------------
 
     def _market_now(self) -> datetime:
         """Return the feed's present: the twin may run faster than the wall clock."""
@@ -327,6 +323,8 @@ class LiveStream:
         self._intake.close(self._stream_now())
         self._intake.abandon()
         hand_over(self._intake, self._flusher)
+        self._keep_evidence()
+        self._end_evidence("the stream was stopped")
         self._state = ("stopped", datetime.now(UTC))
         self._flusher.beat("stopped", self._detail("stopped", "the stream was stopped"), self._started_at)
         stored = self._flusher.drain(SHUTDOWN_SECONDS) or not self._flusher.waiting  # a last word may be lost, a bar never unseen

@@ -425,6 +425,28 @@ class Writer:
             (self.name, started_at, state, Jsonb(detail)),
         )
 
+    def keep_span(
+        self,
+        span: int | None,
+        *,
+        line: str,
+        began_at: datetime,
+        alive_until: datetime,
+        symbols: Sequence[str],
+        kinds: Sequence[str],
+        ended: str,
+    ) -> int:
+        """Store a stretch of the live line, or how far it has come since; return its number."""
+        if span is not None:
+            self.connection.execute("UPDATE feed_spans SET alive_until = %s, ended = %s WHERE id = %s", (alive_until, ended, span))
+            return span
+        row = self.connection.execute(
+            "INSERT INTO feed_spans (line, began_at, alive_until, symbols, kinds, ended) VALUES (%s, %s, %s, %s, %s, %s) RETURNING id",
+            (line, began_at, alive_until, list(symbols), list(kinds), ended),
+        ).fetchone()
+        assert row is not None
+        return int(row[0])
+
     def claim_origin(self, feed: str) -> None:
         """Mark the database as filled by `feed`. RuntimeError in one sentence where the other feed has filled it."""
         self.connection.execute(

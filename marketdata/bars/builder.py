@@ -55,7 +55,7 @@ class BarBuilder:
         self._due: dict[tuple[str, int], Minute] = {}
         self._moved: dict[tuple[str, int], Minute] = {}
         self._symbols: dict[str, bool] = {}
-        self._whole_from: int | None = 0 if unbroken else None
+        self.whole_from: int | None = 0 if unbroken else None  # first minute (Unix ms) that the line saw whole, None while it is down
         self._awaiting_first_event = False
         self._resumed_ms = 0
         self._suspect: Trade | SecondAggregate | None = None
@@ -64,6 +64,7 @@ class BarBuilder:
         self._closed_to_ms = 0
         self._minute_aggregates_seen: set[str] = set()
         self._expects_minute_aggregates = False
+        self._only_minute_aggregates = False
         self.clock_ms = 0
         self.late_events = 0
         self.test_ticker_events = 0
@@ -72,9 +73,10 @@ class BarBuilder:
 
     # -- the line -----------------------------------------------------------------------------------------------------------------
 
-    def expect_minute_aggregates(self) -> None:
-        """Hold bars from seconds and trades back for the feed's own minute aggregate: it is subscribed."""
+    def expect_minute_aggregates(self, *, alone: bool = False) -> None:
+        """Hold bars from seconds and trades back for the feed's own minute aggregate: it is subscribed, `alone` where nothing else is."""
         self._expects_minute_aggregates = True
+        self._only_minute_aggregates = alone
 
     def resume(self, now_ms: int = 0) -> None:
         """
@@ -87,7 +89,7 @@ class BarBuilder:
 
     def interrupt(self) -> None:
         """The line is down, or events were lost: no open minute is whole any more, and none is until `resume`."""
-        self._whole_from = None
+        self.whole_from = None
         self._awaiting_first_event = False
         for group in self._minutes.values():
             for minute in group.values():
@@ -140,10 +142,12 @@ class BarBuilder:
             self._suspect = None
 
     def _place(self, event: Trade | SecondAggregate, at: int) -> None:
-        if self._awaiting_first_event and not isinstance(event, MinuteAggregate):  # a minute may come late, or again
+        if self._awaiting_first_event and (
+            self._only_minute_aggregates or not isinstance(event, MinuteAggregate)
+        ):  # one may come late, or again
             self._awaiting_first_event = False
             latest = max(at, self.clock_ms, self._resumed_ms)
-            self._whole_from = latest - latest % MINUTE_MS + MINUTE_MS
+            self.whole_from = latest - latest % MINUTE_MS + MINUTE_MS
         symbol = event.sym
         known = self._symbols.get(symbol)
         if known is not True and not self._admit(symbol, known, event):
@@ -160,7 +164,7 @@ class BarBuilder:
             self._extended[start] = not self._sessions.is_regular(start)
         minute = group.get(symbol)
         if minute is None:
-            whole = self._whole_from is not None and start >= self._whole_from
+            whole = self.whole_from is not None and start >= self.whole_from
             minute = group[symbol] = Minute(symbol, start, whole)
         try:
             changed = self._fold(minute, event)

@@ -127,6 +127,7 @@ class Command(BaseCommand):
                 batch_size=settings.DB_BATCH_SIZE,
                 flush_seconds=settings.DB_FLUSH_INTERVAL,
                 history=_rest,
+                requests_per_second=settings.MASSIVE_REQUESTS_PER_SECOND,
             )
             connections.close_all()  # from here on only the writer speaks to the database
             _when(stop, stream.stop)
