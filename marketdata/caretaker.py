@@ -115,7 +115,9 @@ class Caretaker:
         """Hold the last finished session against REST, once, if the line was up in it."""
         now = self._now()
         ended = now - timedelta(milliseconds=LATE_MS + SETTLE_MS)
-        session = Session.objects.filter(post_close__lte=ended, date__lt=now.astimezone(EXCHANGE_ZONE).date()).order_by("-date").first()
+        session = (
+            Session.objects.filter(post_close__lte=ended, date__lt=now.astimezone(EXCHANGE_ZONE).date()).order_by("-post_close").first()
+        )
         if session is None or Reconciliation.objects.filter(date=session.date, finished_at__isnull=False).exists():
             return
         if not FeedSpan.objects.filter(began_at__lt=session.post_close, alive_until__gt=session.pre_open).exists():
