@@ -80,15 +80,13 @@ def test_an_outage_is_found_and_repaired_by_the_stream_itself(open_now, quick):
             peer.send(*trades(20, 30))
             peer.stay()
 
-    with feed_server(script) as feed, rest_server() as rest:
-        with streaming(feed.url, rest.url):
-            wait_until(
-                lambda: (
-                    Gap.objects.exists()
-                    and not Gap.objects.filter(state="open", attempts=0, last_minute__lt=at(start + 20 * MINUTE)).exists()
-                )
+    with feed_server(script) as feed, rest_server() as rest, streaming(feed.url, rest.url):
+        wait_until(
+            lambda: (
+                Gap.objects.exists() and not Gap.objects.filter(state="open", attempts=0, last_minute__lt=at(start + 20 * MINUTE)).exists()
             )
-            wait_until(lambda: Bar.objects.filter(source=40).count() == 3)
+        )
+        wait_until(lambda: Bar.objects.filter(source=40).count() == 3)
     gaps = {gap.symbol_id: gap for gap in Gap.objects.filter(first_minute__gt=at(start + MINUTE), first_minute__lt=at(start + 10 * MINUTE))}
     assert {symbol: (gap.cause, gap.state) for symbol, gap in gaps.items()} == {
         "AAPL": ("feed_down", "repaired"),
