@@ -7,7 +7,24 @@ from django.http import HttpRequest
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from marketdata.models import Bar, BarRevision, FeedOrigin, Heartbeat, Membership, RejectedEvent, Session, Symbol, Universe, WriterLease
+from marketdata.models import (
+    Bar,
+    BarRevision,
+    Dividend,
+    FeedOrigin,
+    FeedSpan,
+    Gap,
+    Heartbeat,
+    Membership,
+    Reconciliation,
+    RejectedEvent,
+    Session,
+    Split,
+    Symbol,
+    SymbolChange,
+    Universe,
+    WriterLease,
+)
 
 BARS_SHOWN = 20
 COLUMNS = ("start (UTC)", "open", "high", "low", "close", "volume", "trades", "source", "revision", "final")
@@ -130,6 +147,57 @@ class BarRevisionAdmin(Looking):
     list_filter = ["cause", "source"]
     search_fields = ["=symbol__symbol"]
     ordering = ["-replaced_at"]
+
+
+@admin.register(Gap)
+class GapAdmin(Looking):
+    """Minutes that nothing proves, and their repair."""
+
+    list_display = ["symbol_id", "first_minute", "last_minute", "cause", "state", "bars_found", "attempts", "asked_at", "last_error"]
+    list_filter = ["state", "cause"]
+    search_fields = ["=symbol__symbol"]
+    ordering = ["-last_minute", "symbol"]
+
+
+@admin.register(FeedSpan)
+class FeedSpanAdmin(Looking):
+    """When the line was up."""
+
+    list_display = ["line", "began_at", "alive_until", "ended"]
+    ordering = ["-began_at"]
+
+
+@admin.register(Reconciliation)
+class ReconciliationAdmin(Looking):
+    """Each night's comparison with REST."""
+
+    list_display = ["date", "source", "compared", "matched", "differing", "missing_here", "missing_there", "repaired", "finished_at"]
+
+
+@admin.register(Split)
+class SplitAdmin(Looking):
+    """Splits as imported."""
+
+    list_display = ["symbol_id", "execution_date", "split_from", "split_to"]
+    search_fields = ["=symbol__symbol"]
+    ordering = ["-execution_date"]
+
+
+@admin.register(Dividend)
+class DividendAdmin(Looking):
+    """Dividends as imported."""
+
+    list_display = ["symbol_id", "ex_date", "cash_amount", "pay_date"]
+    search_fields = ["=symbol__symbol"]
+    ordering = ["-ex_date"]
+
+
+@admin.register(SymbolChange)
+class SymbolChangeAdmin(Looking):
+    """Changes of ticker as imported."""
+
+    list_display = ["old", "new", "date"]
+    ordering = ["-date"]
 
 
 @admin.register(Heartbeat)

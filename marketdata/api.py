@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from django.conf import settings
 from django.contrib.postgres.aggregates import ArrayAgg
 from django.db.models import Count, Q, QuerySet
 from django.http import Http404
@@ -16,11 +17,18 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from marketdata.gaps import coverage
 from marketdata.intervals import candles
-from marketdata.models import Bar, Symbol, Universe
+from marketdata.models import Bar, Gap, Session, Symbol, Universe
 from marketdata.serializers import (
     BarsAnswer,
     BarsQuery,
+    CoverageAnswer,
+    CoverageQuery,
+    CoverageRow,
+    GapRow,
+    GapsAnswer,
+    GapsQuery,
     Parameters,
     SymbolAnswer,
     SymbolRow,
@@ -179,6 +187,55 @@ class OneUniverse(APIView):
         if found is None:
             raise Http404(f"No universe {key!r} is known. The list: /api/universes/")
         return Response(UniverseAnswer(found).data)
+
+
+class Gaps(APIView):
+    """The gap ledger."""
+
+    required_scope = "read:bars"
+
+    @extend_schema(parameters=[GapsQuery], responses=GapsAnswer, operation_id="gaps_list")
+    def get(self, request: Request) -> Response:
+        """Return gaps, the newest ledger entry first. A gap closes when REST was asked for all of it, with bars or without."""
+        asked = _checked(GapsQuery, request)
+        gaps = Gap.objects.filter(**{name: asked[name] for name in ("state", "cause") if name in asked}).order_by("-id")
+        if "symbol" in asked:
+            gaps = gaps.filter(symbol_id=asked["symbol"])
+        if "since" in asked:
+            gaps = gaps.filter(last_minute__gte=asked["since"])
+        if "cursor" in asked:
+            gaps = gaps.filter(id__lt=int(asked["cursor"]))
+        found = list(gaps[: asked["limit"] + 1])
+        page = found[: asked["limit"]]
+        cursor = str(page[-1].pk) if len(found) > len(page) else None
+        return Response({"next": cursor, "gaps": GapRow(page, many=True).data}, headers=_link(request, cursor))
+
+
+class CoverageOfDay(APIView):
+    """How much of a day is proven."""
+
+    required_scope = "read:bars"
+
+    @extend_schema(parameters=[CoverageQuery], responses=CoverageAnswer, operation_id="coverage_get")
+    def get(self, request: Request) -> Response:
+        """Return for each symbol the day's minutes: bars, proven without a trade, open gaps, unproven."""
+        asked = _checked(CoverageQuery, request)
+        now = timezone.now()
+        sessions = (
+            Session.objects.filter(date=asked["date"]) if "date" in asked else Session.objects.filter(pre_open__lte=now).order_by("-date")
+        )
+        session = sessions.first()
+        if session is None:
+            raise ValidationError({"date": "This day has no session in the calendar."})
+        if "symbol" in asked:
+            _ensure_known(asked["symbol"])
+            symbols = [asked["symbol"]]
+        else:
+            key = asked.get("universe", settings.SYMBOL_UNIVERSE_KEY)
+            _ensure_universes(key)
+            symbols = Universe.objects.symbols_of(key)
+        rows = CoverageRow(coverage(symbols, session, now=now), many=True).data
+        return Response({"date": session.date.isoformat(), "symbols": rows})
 
 
 def _checked(query: type[Parameters], request: Request) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from marketdata.bars.interval import INTERVALS, Candle
-from marketdata.models import Bar, Symbol, Universe
+from marketdata.models import Bar, Gap, GapCause, GapState, Symbol, Universe
 
 SYMBOL_FORM = r"^[A-Za-z0-9.\-/]{1,20}\Z"
 EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
@@ -142,6 +142,25 @@ class SymbolsQuery(Parameters):
     cursor = SymbolField(required=False, help_text="`next` of the answer before", error_messages={"invalid": "Not a cursor."})
 
 
+class GapsQuery(Parameters):
+    """What `/api/gaps/` can be asked."""
+
+    symbol = SymbolField(required=False)
+    state = serializers.ChoiceField(choices=GapState.choices, required=False)
+    cause = serializers.ChoiceField(choices=GapCause.choices, required=False)
+    since = MomentField(required=False, help_text="gaps that reach past this moment")
+    limit = serializers.IntegerField(min_value=1, max_value=1000, default=100)
+    cursor = serializers.RegexField(r"^\d{1,18}\Z", required=False, help_text="`next` of the page before")
+
+
+class CoverageQuery(Parameters):
+    """What `/api/coverage/` can be asked."""
+
+    symbol = SymbolField(required=False, help_text="one symbol; without it the whole universe")
+    universe = serializers.CharField(max_length=200, required=False, help_text="universe names joined by `:`; the streamed one by default")
+    date = serializers.DateField(required=False, help_text="exchange day; the last session that has begun by default")
+
+
 class UniversesQuery(Parameters):
     """GET /api/universes/."""
 
@@ -263,3 +282,43 @@ class UniverseAnswer(UniverseRow):
 
     class Meta(UniverseRow.Meta):
         fields = [*UniverseRow.Meta.fields, "symbols"]
+
+
+class GapRow(serializers.ModelSerializer[Gap]):
+    """Missing minutes of one symbol, and how far their repair is."""
+
+    symbol = serializers.CharField(source="symbol_id")
+
+    class Meta:
+        model = Gap
+        fields = [
+            "id", "symbol", "first_minute", "last_minute", "cause", "state", "opened_at", "asked_at", "closed_at", "attempts", "bars_found",
+            "last_error",
+        ]  # fmt: skip
+
+
+class GapsAnswer(serializers.Serializer[Any]):
+    """A page of gaps, the newest ledger entry first."""
+
+    next = serializers.CharField(allow_null=True, help_text="cursor of the next page")
+    gaps = GapRow(many=True)
+
+
+class CoverageRow(serializers.Serializer[Any]):
+    """One symbol's day in minutes: expected = bars + no_trade + open + unproven."""
+
+    symbol = serializers.CharField()
+    expected = serializers.IntegerField(help_text="minutes of the session so far")
+    bars = serializers.IntegerField()
+    no_trade = serializers.IntegerField(help_text="the line was up, or REST was asked, and there was no trade")
+    open = serializers.IntegerField(help_text="gaps that wait for REST")
+    unproven = serializers.IntegerField(help_text="no evidence: before the first live minute, or not yet in the ledger")
+    repaired = serializers.IntegerField(help_text="bars that REST brought for gaps")
+    revised = serializers.IntegerField(help_text="bars whose values were replaced")
+
+
+class CoverageAnswer(serializers.Serializer[Any]):
+    """The coverage of one exchange day."""
+
+    date = serializers.DateField()
+    symbols = CoverageRow(many=True)

@@ -11,4 +11,6 @@ urlpatterns = [
     path("symbols/<path:symbol>/", api.OneSymbol.as_view(), name="api-symbol"),
     path("universes/", api.Universes.as_view(), name="api-universes"),
     path("universes/<slug:key>/", api.OneUniverse.as_view(), name="api-universe"),
+    path("gaps/", api.Gaps.as_view(), name="api-gaps"),
+    path("coverage/", api.CoverageOfDay.as_view(), name="api-coverage"),
 ]

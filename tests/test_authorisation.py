@@ -62,6 +62,8 @@ TABLE = {
     "api/tokens/<str:prefix>/": Route("/api/tokens/abc/", NO_TOKENS),
     "api/ticks/recent": Route("/api/ticks/recent?symbol=AAPL", READ),
     "api/bars/<path:symbol>/": Route("/api/bars/AAPL/", READ),
+    "api/gaps/": Route("/api/gaps/", READ),
+    "api/coverage/": Route("/api/coverage/", READ),
     "api/symbols/": Route("/api/symbols/", READ),
     "api/symbols/<path:symbol>/": Route("/api/symbols/AAPL/", READ),
     "api/universes/": Route("/api/universes/", READ),
