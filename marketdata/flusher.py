@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 MOST_WAITING_BARS = 500_000
 MOST_WAITING_REJECTIONS = 10_000  # each may be 2,000 characters; beyond, only their number is kept
 RETRY_SECONDS = 0.5
-LOOK_BACK_MS = 24 * 60 * 60_000
+LOOK_BACK_MS = 5 * 24 * 60 * 60_000  # the first time: over a long weekend, what an earlier run left provisional
 SHUTDOWN_SECONDS = 8.0  # lines, flusher and announcer together stay below what `up` grants
 THREAD_SECONDS = 2.0
 

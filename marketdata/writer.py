@@ -186,6 +186,7 @@ class Writer:
                     f"The line “{self.name}” is already written by {who}. Stop it first, or wait until it ends; two writers never share a line.",
                     holder[2] if holder else 0,
                 )
+            self._refuse_overlap(connection)
             row = connection.execute(
                 "INSERT INTO writer_leases AS lease (name, epoch, holder, acquired_at) VALUES (%s, 1, %s, clock_timestamp()) "
                 "ON CONFLICT (name) DO UPDATE SET epoch = lease.epoch + 1, holder = excluded.holder, acquired_at = excluded.acquired_at "
@@ -195,6 +196,28 @@ class Writer:
         assert row is not None
         self.epoch = row[0]
         connection.execute(_STAGE)
+
+    def _refuse_overlap(self, connection: psycopg.Connection[Any]) -> None:
+        """Refuse to run beside shards of another count: they hold some of the same symbols."""
+        prefix, slash, count = self.name.rpartition("/")
+        if not slash:
+            return
+        kind = prefix.partition(" ")[0]
+        others = connection.execute(
+            "SELECT name, holder FROM writer_leases WHERE name LIKE %s AND name NOT LIKE %s", (f"{kind} %/%", f"%/{count}")
+        ).fetchall()
+        for name, holder in others:
+            held = connection.execute(
+                "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid = %s AND objid = %s "
+                "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
+                (LOCK_CLASS, _lock_number(name)),
+            ).fetchone()
+            if held:
+                self.close()
+                raise WriterBusyError(
+                    f"The line “{self.name}” would share symbols with “{name}”, which {holder} writes. All shards need the same N; stop it first.",
+                    0,
+                )
 
     def acquire_within(self, seconds: float, *, stopped: Callable[[], bool] = lambda: False) -> None:
         """Like `acquire`, but wait for the present holder to finish. WriterBusyError when the time is over."""

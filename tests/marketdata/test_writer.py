@@ -149,6 +149,18 @@ def test_a_second_writer_is_told_who_holds_the_line(writer):
     past.close()
 
 
+def test_shards_of_another_count_are_refused_and_those_of_the_same_count_run_together(market):
+    first, second, other = Writer(line_name(1, 2)), Writer(line_name(2, 2)), Writer(line_name(1, 3))
+    first.acquire()
+    second.acquire()
+    with pytest.raises(WriterBusyError, match="would share symbols with “stream 1/2”"):
+        other.acquire()
+    first.close()
+    second.close()
+    other.acquire_within(5)
+    other.close()
+
+
 def test_a_deposed_writers_next_write_is_refused_by_the_database(writer):
     writer.write([make_bar(10)])
     with connection.cursor() as cursor:  # its lock connection dies without its knowledge, and another takes over
