@@ -186,6 +186,7 @@ def broker(monkeypatch):
     """The real broker with a queue of our own; its messages as the worker would read them."""
     name = "test-scans"
     monkeypatch.setattr(scan_bars, "queue", name, raising=False)
+    monkeypatch.setattr(scan_bars, "_exec_options", None)  # Celery remembers the queue of the first call
     client = redis.Redis.from_url(django_settings.REDIS_URL)
     key = f"celery:{name}"
     client.delete(key)
