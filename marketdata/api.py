@@ -60,9 +60,9 @@ class RecentTicks(APIView):
 
     @extend_schema(parameters=[TicksQuery], responses=TicksAnswer, operation_id="ticks_recent")
     def get(self, request: Request) -> Response:
-        """Return the newest minutes of a symbol, oldest first; with `since` those that start after it. Forming minutes never show."""
+        """Return the newest minutes of a symbol, oldest first; with `since` those that start after it. Forming and partial minutes never show."""
         asked = _checked(TicksQuery, request)
-        bars = Bar.objects.of(asked["symbol"]).newest_first()
+        bars = Bar.objects.of(asked["symbol"]).whole().newest_first()
         if since := asked.get("since"):
             bars = bars.after(since)
         newest = list(bars[: asked["limit"]])

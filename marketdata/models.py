@@ -205,6 +205,10 @@ class BarQuerySet(models.QuerySet["Bar"]):
         """Return one symbol's bars."""
         return self.filter(symbol_id=symbol)
 
+    def whole(self) -> "BarQuerySet":
+        """Leave out minutes that were seen only in part, until they are repaired: half a bar is a wrong bar."""
+        return self.filter(models.Q(complete=True) | models.Q(is_final=True))
+
     def newest_first(self) -> "BarQuerySet":
         """Return them from the newest on."""
         return self.order_by("-timestamp")

@@ -56,6 +56,14 @@ def at(minute: int) -> str:
 # ---- /api/ticks/recent
 
 
+def test_a_minute_that_was_seen_only_in_part_does_not_show_until_it_is_repaired(client):
+    store_minutes(2)
+    Bar.objects.filter(timestamp=OPEN).update(complete=False, is_final=False)
+    assert client.get(f"/api/ticks/recent?symbol={SYMBOL}").json()["count"] == 1
+    Bar.objects.filter(timestamp=OPEN).update(is_final=True)
+    assert client.get(f"/api/ticks/recent?symbol={SYMBOL}").json()["count"] == 2
+
+
 def test_recent_ticks_have_exactly_the_promised_shape(client):
     store_minutes(1)
 
