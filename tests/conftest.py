@@ -73,7 +73,7 @@ def _empty() -> None:
 def writer(market) -> Iterator[Writer]:
     """A writer that holds the live line."""
     writer = Writer(line_name(1, 1))
-    writer.acquire()
+    writer.acquire_within(10)  # the server may still be taking leave of the test before
     yield writer
     writer.close()
 

@@ -70,7 +70,7 @@ def candles(peer: Peer, number: int) -> None:
 def test_a_frame_becomes_a_row_a_browser_message_and_a_detection(web: Web, market, worker):  # noqa: F811 - the fixture
     _, token = make_token(make_user())
     held = Writer(line_name(1, 1))
-    held.acquire()
+    held.acquire_within(10)
     with (
         feed_server(candles) as feed,
         connect(f"ws://{web.host}/ws/live", additional_headers=bearer(token)) as page,
@@ -90,14 +90,14 @@ def test_a_frame_becomes_a_row_a_browser_message_and_a_detection(web: Web, marke
             held.close()
 
     shown = {bar["t"]: bar for message in heard if message["topic"] == "bars:AAPL" for bar in message["data"]["bars"] if not bar["forming"]}
-    rows = Bar.objects.filter(symbol_id="AAPL", complete=True).order_by("timestamp")
+    doji = Detection.objects.get(pattern_type="doji", symbol_id="AAPL")
+    rows = Bar.objects.filter(symbol_id="AAPL", complete=True, timestamp__lte=doji.timestamp).order_by("timestamp")
     assert rows.count() == 13
     for row in rows:
         bar = shown[row.timestamp.strftime("%Y-%m-%dT%H:%M:%SZ")]
         assert [bar[name] for name in "ohlcv"] == [float(value) for value in (row.open, row.high, row.low, row.close, row.volume)]
         assert (bar["complete"], bar["n"]) == (True, 4)
     assert any((message["data"] or {}).get("state") == "live" for message in heard if message["topic"] == "feed")
-    doji = Detection.objects.get(pattern_type="doji", symbol_id="AAPL")
     assert (doji.timeframe, doji.direction, doji.status, doji.timestamp) == ("1m", "neutral", "standing", list(rows)[-1].timestamp)
     assert 0 < doji.confidence < 1
     assert IndicatorValue.objects.filter(symbol_id="AAPL", indicator_name="sma_10").exists()

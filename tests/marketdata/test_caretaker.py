@@ -46,7 +46,7 @@ def quick(monkeypatch):
 @contextmanager
 def streaming(feed_url: str, rest_url: str) -> Iterator[None]:
     writer = Writer(line_name(1, 1))
-    writer.acquire()
+    writer.acquire_within(10)  # the server may still be taking leave of the test before
     stream = LiveStream(
         writer, Session.objects.table(), feed="massive", ws_url=feed_url, key="k", symbols=("AAPL", "MSFT"), kinds=("T",), connections=1,
         batch_size=100, flush_seconds=5.0, history=lambda: RestHistory(url=rest_url, key="k"), requests_per_second=100.0,

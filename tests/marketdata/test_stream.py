@@ -39,7 +39,7 @@ def this_minute() -> int:
 @contextmanager
 def streaming(server: FeedServer, *, symbols=("AAPL", "MSFT"), kinds=("T",), connections=1) -> Iterator[LiveStream]:
     writer = Writer(line_name(1, 1))
-    writer.acquire()
+    writer.acquire_within(10)  # the server may still be taking leave of the test before
     stream = LiveStream(
         writer, Session.objects.table(), feed="massive", ws_url=server.url, key="k", symbols=symbols, kinds=kinds, connections=connections,
         batch_size=100, flush_seconds=5.0, history=None,
@@ -381,7 +381,7 @@ def test_an_unreachable_database_is_one_sentence(market):
 def unstarted(*, symbols=("AAPL", "MSFT"), connections=1) -> Iterator[LiveStream]:
     """A stream whose lines are not started: the test says what they hand on, and when it came."""
     writer = Writer(line_name(1, 1))
-    writer.acquire()
+    writer.acquire_within(10)  # the server may still be taking leave of the test before
     stream = LiveStream(
         writer, Session.objects.table(), feed="massive", ws_url="ws://127.0.0.1:9", key="k", symbols=symbols, kinds=("T",),
         connections=connections, batch_size=100, flush_seconds=5.0, history=None,
