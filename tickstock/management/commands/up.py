@@ -168,13 +168,18 @@ class Command(BaseCommand):
         self._embedded = [name for name, variable in (("postgres", "DATABASE_URL"), ("redis", "REDIS_URL")) if not env.text(variable)]
         if self._embedded and not settings.EMBEDDED:
             raise CommandError("DATABASE_URL and REDIS_URL must be set: TICKSTOCK_EMBEDDED=0 forbids the embedded servers.")
+        twin = None if options["no_feed"] or not settings.USE_SYNTHETIC_DATA else self._start_twin()
         for name in self._embedded:
             embedded.ensure(name, settings.DATA_DIR)
-        self._once("migrate", ["migrate", "--verbosity", "0"])
-        password = self._first_admin()
-        if not options["no_feed"] and settings.USE_SYNTHETIC_DATA:
-            self._start_twin()
-        web = self._add("web", ["-m", "daphne", "-v", "0", "-b", "127.0.0.1", "-p", str(port), *DEAD_LINKS, "tickstock.asgi:application"])
+        daphne = ["-m", "daphne", "-v", "0", "-b", "127.0.0.1", "-p", str(port), *DEAD_LINKS, "tickstock.asgi:application"]
+        prepared = settings.DATA_DIR / f"prepared-{settings.FEED_NAME}"
+        # A first start fills the tables before anybody may look; later ones have little to prepare, and the page need not wait for it
+        web = self._add("web", daphne) if prepared.exists() else None
+        password = self._prepare()
+        prepared.touch()
+        web = web or self._add("web", daphne)
+        if twin is not None and not twin.wait_for_line("listening on", FEED_SECONDS) and not self._stopping.is_set():
+            raise CommandError("The synthetic feed did not start; its last words stand above.")
         if not options["no_feed"]:
             self._add("stream", ["manage.py", "stream_ticks"])
         if not options["no_worker"]:
@@ -191,7 +196,9 @@ class Command(BaseCommand):
         ready = ["database", "redis"]
         ready += [] if options["no_feed"] else ["feed"]
         ready += [] if options["no_worker"] else ["worker"]
-        return env.inherited() | {
+        inherited = env.inherited()
+        inherited.pop("TICKSTOCK_ADMIN_PASSWORD", None)  # the parts need not know it
+        return inherited | {
             "PYTHONUNBUFFERED": "1",
             "TICKSTOCK_DATA_DIR": str(settings.DATA_DIR),
             "USE_SYNTHETIC_DATA": "1" if settings.USE_SYNTHETIC_DATA else "0",
@@ -206,17 +213,16 @@ class Command(BaseCommand):
             part.start()
         return part
 
-    def _start_twin(self) -> None:
+    def _start_twin(self) -> Part:
         """Start the synthetic market on a free port, and point the stack's addresses at it."""
         port = _free_port()
         twin = self._add("feed", ["manage.py", "simulate_massive", "--port", str(port)])
-        if not twin.wait_for_line("listening on", FEED_SECONDS) and not self._stopping.is_set():
-            raise CommandError("The synthetic feed did not start; its last words stand above.")
         self._environment |= {
             "MASSIVE_API_KEY": "twin",
             "MASSIVE_WS_URL": f"ws://127.0.0.1:{port}/stocks",
             "MASSIVE_REST_URL": f"http://127.0.0.1:{port}",
         }
+        return twin
 
     def _once(self, name: str, arguments: list[str]) -> str:
         """Run one of our commands to its end; return what it printed."""
@@ -229,12 +235,12 @@ class Command(BaseCommand):
             raise CommandError(f"{name} failed: {words[-1] if words else 'no output'}")
         return done.stdout
 
-    def _first_admin(self) -> str:
-        """Make the user `admin` where there is none; return the password when it was made up here."""
+    def _prepare(self) -> str:
+        """Migrate, and make the user `admin` where there is none; return the password when it was made up here."""
         chosen = env.text("TICKSTOCK_ADMIN_PASSWORD")
         password = chosen or secrets.token_urlsafe(12)
         self._environment["TICKSTOCK_ADMIN_PASSWORD"] = password
-        answer = self._once("first_admin", ["first_admin", "--json"])
+        answer = self._once("prepare", ["prepare"])
         del self._environment["TICKSTOCK_ADMIN_PASSWORD"]
         made = bool(answer.strip()) and json.loads(answer.strip().splitlines()[-1])["created"]
         return password if made and not chosen else ""
