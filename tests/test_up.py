@@ -111,7 +111,7 @@ def test_one_command_brings_up_all_parts_in_a_path_with_a_space(stack):
     stack.wait_until_ready()
     assert status_of(stack.url("/health")) == 200
     assert status_of(stack.url("/accounts/login/")) == 200
-    assert "Sign in as admin" in stack.log.read_text()
+    wait_until(lambda: "Sign in as admin" in stack.log.read_text(), 60)
     assert "correct horse battery" not in stack.log.read_text()
 
 
@@ -150,7 +150,7 @@ def test_sigterm_stops_everything_in_order(stack, folder):
 def test_a_second_start_goes_on_and_a_killed_supervisor_leaves_no_process(stack, folder):
     again = Stack(folder)
     again.wait_until_ready()
-    assert "password chosen before" in again.log.read_text().split("stopped")[-1]
+    wait_until(lambda: "password chosen before" in again.log.read_text().split("stopped")[-1], 60)
     os.kill(again.process.pid, signal.SIGKILL)
     again.process.wait()
     wait_until(lambda: not processes_of(folder), 40)
