@@ -1,6 +1,7 @@
 """Fixtures that every test may use."""
 
 import importlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -82,5 +83,7 @@ def writer(market) -> Iterator[Writer]:
 def recordings() -> Path:
     """The folder of real recordings beside the checkout; without it (a user's machine) the test says so and is skipped."""
     if not SHARED_DATA.is_dir():
+        if os.environ.get("CI"):
+            pytest.fail("CI must have the real recordings beside the checkout (../shared/data)", pytrace=False)
         pytest.skip("the real recordings (../shared/data) are not on this machine")
     return SHARED_DATA
