@@ -337,9 +337,9 @@ class SessionQuerySet(models.QuerySet["Session"]):
         """Return the day whose hours, pre-market to post-market, contain `moment`, else the next one."""
         return self.filter(post_close__gt=moment).order_by("pre_open").first()
 
-    def table(self) -> SessionTable:
-        """Return them all as a value that answers without the database."""
-        rows = self.values_list("pre_open", "open", "close", "post_close")
+    def table(self, *, since: datetime | None = None) -> SessionTable:
+        """Return them all, or those that end after `since`, as a value that answers without the database."""
+        rows = (self if since is None else self.filter(post_close__gt=since)).values_list("pre_open", "open", "close", "post_close")
         return SessionTable([_hours(row) for row in rows.iterator()])
 
 
