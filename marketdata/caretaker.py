@@ -20,6 +20,7 @@ from marketdata.history import EXCHANGE_ZONE, HistoryError, RestHistory
 from marketdata.models import FeedSpan, Reconciliation, Session
 from marketdata.rate import Rate
 from marketdata.reconciliation import match_percent, reconcile
+from marketdata.requests import Work, next_request, work_off
 from marketdata.writer import PAST, Writer, WriterBusyError, WriterDeposedError
 
 log = logging.getLogger(__name__)
@@ -109,6 +110,18 @@ class Caretaker:
                 report.repaired, report.bars, report.empty, report.failed, report.still_open,
             )  # fmt: skip
         self._reconcile_last_night()
+        self._work_off_requests()
+
+    def _work_off_requests(self) -> None:
+        """Do what operators asked for."""
+        while not self._stop.is_set() and next_request() is not None:
+            with _Past(self._stop) as writer:
+                request = next_request()  # another shard may have done it while this one waited
+                if request is not None:
+                    work = Work(
+                        self._history(), writer, now=self._now, pause=self._rate.wait, announce=self._announce, stopped=self._stop.is_set
+                    )
+                    work_off(request, work)
 
     def _reconcile_last_night(self) -> None:
         """Hold the last finished session against REST, once, if the line was up in it."""

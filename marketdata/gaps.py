@@ -169,14 +169,20 @@ def repair(
     announce: Callable[[list[BarChange]], None] = lambda changes: None,
     stopped: Callable[[], bool] = lambda: False,
     eager: bool = False,
+    within: tuple[datetime, datetime] | None = None,
+    only: Sequence[str] | None = None,
+    progress: Callable[[int, int, str], None] = lambda done, of, symbol: None,
 ) -> RepairReport:
     """
     Ask REST for every open gap, the newest first, and store what it answers; `pause` is called before each request and keeps the rate.
 
     A gap closes when REST was asked for all of it, with bars or without. One that failed waits longer each time; `eager` asks at once.
+    `within` [first, last) and `only` these symbols narrow the choice.
     """
     report = RepairReport()
-    for gap in due_gaps(now(), eager=eager):
+    gaps = due_gaps(now(), eager=eager, within=within, only=only)
+    for place, gap in enumerate(gaps):
+        progress(place, len(gaps), gap.symbol_id)
         if stopped():
             break
         pause()
@@ -202,9 +208,16 @@ def repair(
     return report
 
 
-def due_gaps(now: datetime, *, eager: bool = False) -> list[Gap]:
+def due_gaps(
+    now: datetime, *, eager: bool = False, within: tuple[datetime, datetime] | None = None, only: Sequence[str] | None = None
+) -> list[Gap]:
     """Return the open gaps whose time has come, the newest first; `eager`: all open ones."""
-    gaps = list(Gap.objects.filter(state=GapState.OPEN).order_by("-last_minute", "symbol_id"))
+    chosen = Gap.objects.filter(state=GapState.OPEN)
+    if within is not None:
+        chosen = chosen.filter(last_minute__gte=within[0], first_minute__lt=within[1])
+    if only is not None:
+        chosen = chosen.filter(symbol_id__in=only)
+    gaps = list(chosen.order_by("-last_minute", "symbol_id"))
     if eager:
         return gaps
     return [gap for gap in gaps if gap.asked_at is None or (now - gap.asked_at).total_seconds() >= retry_seconds(gap.attempts)]
