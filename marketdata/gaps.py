@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 from django.db import transaction
-from django.db.models import F, Q
+from django.db.models import Exists, F, OuterRef, Q
 
 from marketdata.bars.coverage import Range, expected, joined, minutes_in, whole_minutes, without
 from marketdata.bars.session import SessionTable
@@ -46,7 +46,8 @@ def ms(moment: datetime) -> int:
 
 def find_gaps(sessions: SessionTable, *, now: datetime, first: datetime | None = None, last: datetime | None = None) -> int:
     """
-    Open a gap for every expected minute that neither a span of the line, nor a whole bar, nor an earlier gap covers; return how many minutes.
+    Open a gap for every expected minute that neither a span of the line, nor a whole bar, nor an earlier gap covers, and for every partial bar;
+    return how many minutes.
 
     Looks back to each symbol's first live minute, five sessions at most; `first` (then even before the first live minute) and `last` move
     the bounds. Safe to repeat.
@@ -60,7 +61,23 @@ def find_gaps(sessions: SessionTable, *, now: datetime, first: datetime | None =
         unproven = without(expected(sessions, begin_ms, min(end_ms, until_ms or end_ms)), proven)
         if unproven:
             opened += _open(symbols, unproven, spans, now=now)
-    return opened
+    return opened + _open_partial(floor_ms, end_ms, now=now)
+
+
+def _open_partial(floor_ms: int, end_ms: int, *, now: datetime) -> int:
+    """
+    Open a gap for each bar that was seen in part and that no gap covers: evidence of its minute does not make it whole.
+
+    Such are a late trade that a new process met first, and what was seen before the line had been up for a whole minute.
+    """
+    asked = Gap.objects.filter(symbol=OuterRef("symbol"), first_minute__lte=OuterRef("timestamp"), last_minute__gte=OuterRef("timestamp"))
+    bars = Bar.objects.partial().filter(timestamp__gte=at(floor_ms), timestamp__lte=at(end_ms - MINUTE_MS)).exclude(Exists(asked))
+    fresh = [
+        Gap(symbol_id=symbol, first_minute=minute, last_minute=minute, cause=GapCause.PARTIAL, opened_at=now)
+        for symbol, minute in bars.values_list("symbol_id", "timestamp")
+    ]
+    Gap.objects.bulk_create(fresh, ignore_conflicts=True, batch_size=5_000)
+    return len(fresh)
 
 
 def _sessions_back(sessions: SessionTable, now_ms: int) -> int:

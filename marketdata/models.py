@@ -209,6 +209,10 @@ class BarQuerySet(models.QuerySet["Bar"]):
         """Leave out minutes that were seen only in part, until they are repaired: half a bar is a wrong bar."""
         return self.filter(models.Q(complete=True) | models.Q(is_final=True))
 
+    def partial(self) -> "BarQuerySet":
+        """Return minutes that were seen only in part."""
+        return self.filter(complete=False, is_final=False)
+
     def newest_first(self) -> "BarQuerySet":
         """Return them from the newest on."""
         return self.order_by("-timestamp")
@@ -264,6 +268,7 @@ class Bar(models.Model):
         indexes = [
             models.Index(fields=["-timestamp"], name="ohlcv_1min_ts_idx"),
             models.Index(fields=["symbol", "-timestamp"], include=["open", "high", "low", "close", "volume"], name="ohlcv_1min_cover_idx"),
+            models.Index(fields=["timestamp"], condition=models.Q(complete=False, is_final=False), name="ohlcv_1min_partial_idx"),
             BrinIndex(fields=["updated_at"], autosummarize=True, name="ohlcv_1min_updated_brin"),  # the sweep asks what changed since
         ]
         constraints = [

@@ -36,7 +36,8 @@ STATUS_SECONDS = 2.0
 SILENT_SECONDS = 15.0
 SILENT_SECONDS_QUIET_FEED = 150.0
 BUSY_SYMBOLS = 10  # of a line: in regular hours one of so many trades at least every few seconds
-DELAYED_SECONDS = (600.0, 1_200.0)  # a plan without real-time data is 15 minutes behind, on a healthy line
+DELAYED_SECONDS = (870.0, 1_200.0)  # a plan without real-time data is 15 minutes behind, on a healthy line
+AHEAD_MS = 5_000
 MISSING_NAMED = 5
 LINE_SECONDS = 2.0  # for the lines to end
 
@@ -85,6 +86,7 @@ class LiveStream:
         self._flusher = Flusher(writer, self._announcer, batch_size=batch_size, flush_seconds=flush_seconds)
         self._event_at = (0, time.monotonic())  # largest event time, and when it came
         self._outage_seconds = 0.0  # since that event
+        self._resumed_at = time.monotonic()
         self._interrupted = True  # nothing is whole before every symbol is on a live line
         self._delays: deque[float] = deque(maxlen=500)
         self._frame_minutes: deque[tuple[float, int]] = deque(maxlen=40)
@@ -181,6 +183,25 @@ class LiveStream:
         clock_ms = self._intake.builder.clock_ms  # an absurd time has not moved it
         if clock_ms > self._event_at[0]:
             self._event_at, self._outage_seconds = (clock_ms, frame.received), 0.0
+        if newest:
+            self._learn_beginning(clock_ms, frame.received)
+
+    def _learn_beginning(self, clock_ms: int, received: float) -> None:
+        """
+        Let no minute pass for whole that had begun before the line was up.
+
+        The first event of a new connection may be minutes old, a late trade say. An event of time t that comes s seconds after the line came up tells
+        that it came up at t − s or later; the wall clock tells it too, unless the feed is a delayed one. A feed that runs ahead of the wall clock
+        (the twin, faster than time) is its own clock.
+        """
+        wall_ms = int(time.time() * 1000)
+        if self._interrupted or clock_ms > wall_ms + AHEAD_MS:
+            return
+        since_ms = int((received - self._resumed_at) * 1000)
+        bound = wall_ms if wall_ms - clock_ms < DELAYED_SECONDS[0] * 1000 else clock_ms
+        self._intake.builder.not_whole_before(bound - since_ms)
+        if self._span is not None and self._intake.builder.whole_from is not None:
+            self._span.began_ms = max(self._span.began_ms, self._intake.builder.whole_from)
 
     def _line_changed(self, change: LineState) -> None:
         self._lines.change(change)
@@ -202,7 +223,7 @@ class LiveStream:
             return
         self._interrupted = False
         event_ms, came_at = self._event_at
-        now = time.monotonic()
+        now = self._resumed_at = time.monotonic()
         self._intake.builder.resume(event_ms + int((now - came_at + self._outage_seconds) * 1000) if event_ms else 0)
         if event_ms:
             self._event_at = (event_ms, now)  # the time of the outage is no time of the stream
@@ -221,7 +242,11 @@ class LiveStream:
         return event_ms + int((data_at - came_at) * 1000)
 
     def _keep_evidence(self) -> None:
-        """Let the ledger know up to when the line was up; it is written after the bars that it vouches for."""
+        """
+        Let the ledger know from when to when the line was up; it is written after the bars that it vouches for.
+
+        The beginning is told at once: from then on bars are expected, even if this process dies before it can vouch for any.
+        """
         began = self._intake.builder.whole_from
         if began is None:
             return
@@ -231,12 +256,13 @@ class LiveStream:
             if not symbols:
                 return
             self._span = Span(self._writer.name, began_ms=began, symbols=symbols, kinds=self._kinds)
+            self._flusher.afterwards(f"span {began}", self._span.store)
         if self._span.grow(self._stream_now()):
             self._flusher.afterwards(f"span {began}", self._span.store)
 
     def _end_evidence(self, reason: str) -> None:
         span, self._span = self._span, None
-        if span is not None and span.alive_until_ms > span.began_ms:
+        if span is not None:
             span.end(reason)
             self._flusher.afterwards(f"span {span.began_ms}", span.store)
 
@@ -326,7 +352,9 @@ class LiveStream:
     # -- the end -----------------------------------------------------------------------------------------------------------------------------
 
     def _market_now(self) -> datetime:
-        """Return the feed's present: the twin may run faster than the wall clock."""
+        """Return the feed's present: the twin may run faster than the wall clock, and a delayed feed lags behind it."""
+        if self._is_delayed:
+            return datetime.fromtimestamp(self._stream_now() / 1000, UTC)
         return datetime.fromtimestamp(max(time.time() * 1000, self._intake.builder.clock_ms) / 1000, UTC)
 
     def _end(self) -> None:

@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 LOCK_CLASS = 0x7469636B  # "tick": our half of PostgreSQL's two-number advisory locks
 REVISION_LOCK = 0  # held for the length of a transaction that replaces bars
+LOCK_RETRY_SECONDS = 0.5
 REJECTIONS_PER_FLUSH = 1_000
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -228,7 +229,7 @@ class Writer:
             except WriterBusyError:
                 if time.monotonic() > end or stopped():
                     raise
-                time.sleep(0.5)
+                time.sleep(LOCK_RETRY_SECONDS)
 
     def _open(self) -> psycopg.Connection[Any]:
         """Open a direct connection: a session lock does not survive a transaction pooler."""
@@ -461,7 +462,9 @@ class Writer:
     ) -> int:
         """Store a stretch of the live line, or how far it has come since; return its number."""
         if span is not None:
-            self.connection.execute("UPDATE feed_spans SET alive_until = %s, ended = %s WHERE id = %s", (alive_until, ended, span))
+            self.connection.execute(
+                "UPDATE feed_spans SET began_at = %s, alive_until = %s, ended = %s WHERE id = %s", (began_at, alive_until, ended, span)
+            )
             return span
         row = self.connection.execute(
             "INSERT INTO feed_spans (line, began_at, alive_until, symbols, kinds, ended) VALUES (%s, %s, %s, %s, %s, %s) RETURNING id",

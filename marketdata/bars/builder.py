@@ -87,6 +87,16 @@ class BarBuilder:
         self._awaiting_first_event = True
         self._resumed_ms = now_ms
 
+    def not_whole_before(self, moment_ms: int) -> None:
+        """What begins before `moment_ms` is not whole after all: a later event tells that the line came up no earlier than that."""
+        if self.whole_from is None or moment_ms <= self.whole_from:
+            return
+        self.whole_from = -(-moment_ms // MINUTE_MS) * MINUTE_MS
+        for start, group in self._minutes.items():
+            if start < self.whole_from:
+                for minute in group.values():
+                    minute.broken = minute.broken or not minute.closed
+
     def interrupt(self) -> None:
         """The line is down, or events were lost: no open minute is whole any more, and none is until `resume`."""
         self.whole_from = None
