@@ -3,6 +3,7 @@
 from patterns.detectors.candlesticks import CANDLESTICKS
 from patterns.detectors.corridors import CLOSING, FALLING, FLAT_LID, OPENING, PARALLEL, find_corridor
 from patterns.detectors.facts import find_gap, find_volume_surge
+from patterns.detectors.flags import find_flag, find_pennant
 from patterns.detectors.matches import Detector, Nature, ShapeDetector
 from patterns.detectors.reversals import find_double, find_head_and_shoulders
 
@@ -24,6 +25,10 @@ SHAPES: dict[str, ShapeDetector] = {
         ShapeDetector("broadening", "Broadening formation", Nature.REVERSAL, EACH, 120, find_corridor(OPENING, (1, -1))),
         ShapeDetector("rising_wedge", "Rising wedge", Nature.REVERSAL, EACH, 120, find_corridor(FALLING, (-1,))),
         ShapeDetector("falling_wedge", "Falling wedge", Nature.REVERSAL, EACH, 120, find_corridor(FALLING, (1,))),
+        ShapeDetector("bull_flag", "Bull flag", Nature.CONTINUATION, EACH, 60, find_flag(1)),
+        ShapeDetector("bear_flag", "Bear flag", Nature.CONTINUATION, EACH, 60, find_flag(-1)),
+        ShapeDetector("bull_pennant", "Bull pennant", Nature.CONTINUATION, EACH, 60, find_pennant(1)),
+        ShapeDetector("bear_pennant", "Bear pennant", Nature.CONTINUATION, EACH, 60, find_pennant(-1)),
         ShapeDetector("gap_up", "Gap up", Nature.CONTINUATION, EACH, 20, find_gap(1)),
         ShapeDetector("gap_down", "Gap down", Nature.CONTINUATION, EACH, 20, find_gap(-1)),
         ShapeDetector("volume_surge", "Volume surge", Nature.CONTINUATION, EACH, 20, find_volume_surge),

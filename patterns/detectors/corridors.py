@@ -41,11 +41,11 @@ class Kind:
 
 
 _BREAK = 0.2  # usual ranges that the close must clear the line by: a touch is none (Edwards and Magee ask for 3 % of a daily price)
-FLAT_LID = Kind(upper=(-0.22, 0.22), lower=(0.3, None), narrowing=(None, 0.7))
+FLAT_LID = Kind(upper=(-0.25, 0.25), lower=(0.3, None), narrowing=(None, 0.7))
 """Ascending triangle, broken upwards; mirrored: descending triangle, broken downwards."""
-CLOSING = Kind(upper=(None, -0.06), lower=(0.1, None), narrowing=(None, 0.6))
+CLOSING = Kind(upper=(None, -0.05), lower=(0.1, None), narrowing=(None, 0.6))
 """Symmetrical triangle."""
-PARALLEL = Kind(upper=(-0.22, 0.22), lower=(-0.3, 0.3))
+PARALLEL = Kind(upper=(-0.25, 0.25), lower=(-0.3, 0.3))
 """Rectangle."""
 OPENING = Kind(upper=(0.06, None), lower=(None, -0.1))
 """Broadening."""
