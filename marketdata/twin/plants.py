@@ -31,7 +31,7 @@ _CUP: Knots = (
     (0.73, 1), (0.8, 0.72), (0.86, 0.78), (0.94, 1.15), (1, 1.3),
 )  # fmt: skip
 _SPIKE: Knots = ((0, 0), (0.5, 1), (1, 0))
-_RANGE: Knots = ((0, 0), (0.75, 0), (0.85, 0.7), (1, 1))
+_RANGE: Knots = ((0, 0), (0.12, 0.14), (0.24, 0), (0.37, 0.14), (0.5, 0), (0.6, 0.13), (0.7, 0.02), (0.86, 0.8), (1, 1))
 _JUMP: Knots = ((0, 0), (0.5, 0), (0.5, 0.4), (1, 0.4))
 _LEVEL: Knots = ((0, 0), (1, 0))
 
@@ -40,7 +40,8 @@ class Outline(NamedTuple):
     """
     A pattern: knots of (share of the time, level in heights), its side of the price, and where its trigger breaks.
 
-    `bars` is how many bars it takes, least and most; `volume` what the breaking bar trades, in usual volumes.
+    `bars` is how many bars it takes, least and most; `volume` what the breaking bar trades, in usual volumes;
+    `quieted` the share of the market's own movement that is taken away inside.
     """
 
     knots: Knots
@@ -48,6 +49,7 @@ class Outline(NamedTuple):
     breaks_at: float
     bars: tuple[int, int] = (36, 60)
     volume: float = 1.5
+    quieted: float = 0.75
 
 
 OUTLINES = {
@@ -70,7 +72,7 @@ OUTLINES = {
     "inverse_cup_and_handle": Outline(_CUP, -1, 0.91, bars=(56, 84)),
     "v_top": Outline(_SPIKE, 1, 0.8, bars=(14, 24)),
     "v_bottom": Outline(_SPIKE, -1, 0.8, bars=(14, 24)),
-    "range_breakout": Outline(_RANGE, 1, 0.8, bars=(32, 50)),
+    "range_breakout": Outline(_RANGE, 1, 0.74, bars=(32, 50), quieted=0.88),
 }
 """What the market draws; what a minute cannot hold (a jump between two bars, one bar's volume) is in SUDDEN."""
 
@@ -81,7 +83,6 @@ SUDDEN = {
 }
 PLANTED_EVERY = 5
 _SHARE = 0.6  # of the days
-_QUIETED = 0.75  # of the market's own movement inside a plant
 _START_MINUTES = (60, 480)
 _BAR_MINUTES = 5
 _RELEASE_MINUTES = 480  # all three together stay inside a day of 23 hours
@@ -138,7 +139,7 @@ def bend(plant: Plant, closes: Integers, *, opened_at_ms: Integers) -> Integers:
     line = np.linspace(own[0], own[-1], len(own))
     drawn = _drawn(outline, len(own), height=plant.height)
     logs = np.zeros(len(closes))
-    logs[first:end] = drawn - _QUIETED * (own - line)
+    logs[first:end] = drawn - outline.quieted * (own - line)
     logs[end : end + _RELEASE_MINUTES] = drawn[-1] * np.linspace(1, 0, _RELEASE_MINUTES)
     return _moved(closes, logs)
 
@@ -153,10 +154,14 @@ def _between(bounds: tuple[int, int], draw: float) -> int:
 
 
 class Drawing(NamedTuple):
-    """A pattern drawn in bars of its own: the window's bars [first, end) are the plant, `breaks` is about the one that confirms it."""
+    """
+    A pattern drawn in bars of its own: the window's bars [first, end) are the plant, `breaks` is about the one that confirms it.
+
+    `direction` is the side it breaks out to, 0 where price has no part in it.
+    """
 
     pattern: str
-    side: int
+    direction: int
     window: BarWindow
     first: int
     breaks: int
@@ -177,13 +182,13 @@ def drawing(pattern: str, *, seed: int, number: int) -> Drawing:
     own = _walk(keys[1:2], end + _AFTER)
     part = slice(first * _STEPS, end * _STEPS)
     drawn = _drawn(outline, part.stop - part.start, height=_MOVEMENT * (12 + 6 * height))
-    quieted = _QUIETED * (own[part] - own[part.start])
+    quieted = outline.quieted * (own[part] - own[part.start])
     own[part] += drawn - quieted
     own[part.stop :] += drawn[-1] - quieted[-1]
     breaks = first + int(outline.breaks_at * bars)
     volume = _volumes(keys[2:], end + _AFTER)
     volume[breaks] *= outline.volume
-    return Drawing(pattern, outline.side, _bars(pattern, own, volume), first, breaks, end)
+    return Drawing(pattern, _direction(outline), _bars(pattern, own, volume), first, breaks, end)
 
 
 def random_walk(bars: int, *, seed: int, number: int) -> BarWindow:
@@ -195,6 +200,11 @@ def random_walk(bars: int, *, seed: int, number: int) -> BarWindow:
 def _drawn(outline: Outline, count: int, *, height: float) -> Floats:
     knots = np.array(outline.knots, dtype=np.float64)
     return np.asarray(outline.side * height * np.interp(np.linspace(0, 1, count), knots[:, 0], knots[:, 1]))
+
+
+def _direction(outline: Outline) -> int:
+    shares, levels = zip(*outline.knots, strict=True)
+    return int(np.sign(outline.side * (levels[-1] - np.interp(outline.breaks_at - 0.01, shares, levels))))
 
 
 def _walk(key: Streams, bars: int) -> Floats:
