@@ -20,7 +20,7 @@ Knots = tuple[tuple[float, float], ...]
 _DOUBLE_TOP: Knots = ((0, 0), (0.25, 1), (0.45, 0.45), (0.67, 0.98), (0.88, 0.3), (1, 0.05))
 _HEAD_AND_SHOULDERS: Knots = ((0, 0), (0.15, 0.66), (0.29, 0.36), (0.45, 1), (0.61, 0.37), (0.75, 0.66), (0.9, 0.2), (1, 0))
 _FLAG: Knots = ((0, 0), (0.25, 1), (0.35, 0.82), (0.43, 0.89), (0.53, 0.73), (0.61, 0.8), (0.71, 0.64), (0.85, 1.05), (1, 1.3))
-_PENNANT: Knots = ((0, 0), (0.27, 1), (0.37, 0.62), (0.46, 0.87), (0.55, 0.66), (0.63, 0.79), (0.69, 0.7), (0.82, 1.1), (1, 1.5))
+_PENNANT: Knots = ((0, 0), (0.27, 1), (0.37, 0.61), (0.46, 0.88), (0.55, 0.67), (0.63, 0.81), (0.69, 0.72), (0.82, 1.1), (1, 1.5))
 _ASCENDING: Knots = ((0, 0), (0.14, 1), (0.29, 0.35), (0.43, 1), (0.57, 0.6), (0.69, 1), (0.79, 0.8), (0.9, 1.2), (1, 1.4))
 _SYMMETRICAL: Knots = ((0, 0), (0.13, 1), (0.29, 0.1), (0.44, 0.83), (0.58, 0.26), (0.7, 0.68), (0.79, 0.36), (0.93, 1), (1, 1.2))
 _RECTANGLE: Knots = ((0, 0), (0.12, 1), (0.26, 0.3), (0.4, 1), (0.54, 0.3), (0.68, 1), (0.81, 0.3), (0.93, 1.3), (1, 1.5))
@@ -41,7 +41,7 @@ class Outline(NamedTuple):
     A pattern: knots of (share of the time, level in heights), its side of the price, and where its trigger breaks.
 
     `bars` is how many bars it takes, least and most; `volume` what the breaking bar trades, in usual volumes;
-    `quieted` the share of the market's own movement that is taken away inside.
+    `quieted` the share of the market's own movement that is taken away inside: more where the pattern is finer.
     """
 
     knots: Knots
@@ -59,8 +59,8 @@ OUTLINES = {
     "inverse_head_and_shoulders": Outline(_HEAD_AND_SHOULDERS, -1, 0.85),
     "bull_flag": Outline(_FLAG, 1, 0.75),
     "bear_flag": Outline(_FLAG, -1, 0.75),
-    "bull_pennant": Outline(_PENNANT, 1, 0.74),
-    "bear_pennant": Outline(_PENNANT, -1, 0.74),
+    "bull_pennant": Outline(_PENNANT, 1, 0.71, quieted=0.85),
+    "bear_pennant": Outline(_PENNANT, -1, 0.71, quieted=0.85),
     "ascending_triangle": Outline(_ASCENDING, 1, 0.84),
     "descending_triangle": Outline(_ASCENDING, -1, 0.84),
     "symmetrical_triangle": Outline(_SYMMETRICAL, 1, 0.84),

@@ -88,7 +88,7 @@ def _corridors(path: Paths, turns: Turns, kind: Kind) -> Candidates:
         *_moves("width at the end over width at the begin", quotient(width_5, width_1), kind.narrowing),
         Measure("turns off the fitted line, in widths", _off_line(turns, under, floor) / unit, "<=", 0.15, weight=2),
         Measure("width in usual ranges", np.where(np.isfinite(unit), quotient(width, path.usual), np.nan), ">=", 4.0, scale=1),
-        Measure("shortest leg over the longest", gaps.min(axis=1) / gaps.max(axis=1), ">=", 0.35, scale=1),
+        Measure("shortest leg over the longest", gaps.min(axis=1) / gaps.max(axis=1), ">=", 0.4, scale=1),
         Measure("bars from the last turn to the break, of the whole", (path.last - end) / span, "<=", 0.5),
         Measure("width at the break, in widths", (level + slope * path.last - floor - under * path.last) / unit, ">", 0.0, weight=0),
     ]
