@@ -5,8 +5,8 @@ from typing import Any
 from django.contrib import admin
 from django.http import HttpRequest
 
-from patterns.detectors import DETECTORS
-from patterns.models import Detection, IndicatorValue, ScanFailure, SweepMark
+from patterns.detectors import DETECTORS, SHAPES, name_of
+from patterns.models import Combination, Detection, IndicatorValue, ScanFailure, SweepMark
 
 
 class Looking(admin.ModelAdmin):  # type: ignore[type-arg]  # the class cannot be subscripted at run time
@@ -36,7 +36,9 @@ class PatternFilter(admin.SimpleListFilter):
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:  # noqa: ARG002 - Django's signature
         """Return what can be chosen."""
-        return sorted(((kind, detector.name) for kind, detector in DETECTORS.items()), key=lambda choice: choice[1])
+        known = {kind: detector.name for kind, detector in (DETECTORS | SHAPES).items()}
+        known |= dict(Combination.objects.values_list("key", "name"))
+        return sorted(known.items(), key=lambda choice: choice[1])
 
     def queryset(self, request: HttpRequest, queryset: Any) -> Any:  # noqa: ARG002 - Django's signature
         """Return what was chosen."""
@@ -56,8 +58,7 @@ class DetectionAdmin(Looking):
     @admin.display(description="pattern", ordering="pattern_type")
     def pattern(self, detection: Detection) -> str:
         """Return the pattern's human name."""
-        detector = DETECTORS.get(detection.pattern_type)
-        return detector.name if detector else detection.pattern_type
+        return name_of(detection.pattern_type)
 
 
 @admin.register(IndicatorValue)

@@ -66,7 +66,8 @@ def test_a_detection_says_what_it_saw(api, scanned):
     assert row["timestamp"].endswith("Z")
     assert row["name"][0].isupper()
     assert row["detail"] == kept.detail
-    assert set(row["detail"]) == {"trend", "measures", "grade", "bars", "candles"}
+    assert set(row["detail"]) == {"conditions", "geometry", "trend", "measures", "grade", "bars", "candles"}
+    assert all(set(condition) == {"name", "measured", "relation", "threshold", "passed"} for condition in row["detail"]["conditions"])
 
 
 @pytest.mark.parametrize(
@@ -137,7 +138,9 @@ def test_values_can_be_asked_for_between_two_moments(api, scanned):
         ("/api/indicators/AAPL/", {"name": "sma_7"}, 400),
         ("/api/indicators/AAPL/", {"name": ","}, 400),
         ("/api/indicators/AAPL/", {"limit": "1001"}, 400),
-        ("/api/indicators/AAPL/", {"timeframe": "1h"}, 400),
+        ("/api/indicators/AAPL/", {"timeframe": "1h"}, 200),
+        ("/api/indicators/AAPL/", {"timeframe": "1d", "name": "vwap"}, 400),
+        ("/api/indicators/AAPL/", {"timeframe": "2h"}, 400),
         ("/api/indicators/%00/", {}, 400),
     ],
 )
