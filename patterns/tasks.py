@@ -124,7 +124,7 @@ def _scan_some(timeframe: str, rows: Sequence[MissedBar], *, now: datetime) -> t
             return report, False
         with transaction.atomic():
             count_attempts(batch, now=now, timeframe=timeframe)
-        report += scan_apart(batch, now=datetime.now(UTC), timeframe=timeframe)
+        report += scan_apart(batch, now=max(now, datetime.now(UTC)), timeframe=timeframe)
     if report.bars:
         log.info("The sweep scanned %d bars of %s that no task had scanned.", report.bars, timeframe)
     return report, is_complete and not report.failed

@@ -4,6 +4,78 @@ import django.contrib.postgres.fields
 import django.core.validators
 from django.db import migrations, models
 
+SHIPPED = [
+    {
+        "key": "bull_flag_volume",
+        "name": "Bull flag with volume",
+        "timeframe": "5m",
+        "direction": "bullish",
+        "within_bars": 3,
+        "description": "A bull flag broken out of in the last three bars, on more than twice the usual volume.",
+        "rule": [
+            {"pattern": "bull_flag", "interval": "5m", "direction": "bullish"},
+            {"value": "rvol_20", "interval": "5m", "is": ">", "than": 2},
+        ],
+    },
+    {
+        "key": "rs_surge",
+        "name": "Relative strength surge",
+        "timeframe": "5m",
+        "direction": "bullish",
+        "within_bars": 1,
+        "description": "More than 15 % ahead of SPY, both over the last 20 sessions and since the last close.",
+        "rule": [
+            {"value": "rs_spy", "interval": "1d", "is": ">", "than": 1.15},
+            {"value": "rs_spy", "interval": "5m", "is": ">", "than": 1.15},
+        ],
+    },
+    {
+        "key": "momentum_convergence",
+        "name": "Momentum convergence",
+        "timeframe": "15m",
+        "direction": "bullish",
+        "within_bars": 1,
+        "description": "MACD and RSI point up on 15 minutes and on the hour, and the daily averages stand in their rising order.",
+        "rule": [
+            {"value": "macd_hist", "interval": "15m", "is": ">", "than": 0},
+            {"value": "rsi_14", "interval": "15m", "is": ">", "than": 55},
+            {"value": "macd_hist", "interval": "1h", "is": ">", "than": 0},
+            {"value": "rsi_14", "interval": "1h", "is": ">", "than": 55},
+            {"value": "ema_20", "interval": "1d", "is": ">", "than": "ema_50"},
+        ],
+    },
+    {
+        "key": "gap_fill",
+        "name": "Gap fill",
+        "timeframe": "5m",
+        "direction": "bearish",
+        "within_bars": 78,
+        "description": "A gap up of the last 78 bars is closed: the price is back at the level that it left.",
+        "rule": [
+            {"pattern": "gap_up", "interval": "5m", "direction": "bullish", "close": "<="},
+        ],
+    },
+    {
+        "key": "range_breakout_volume",
+        "name": "Range breakout with volume",
+        "timeframe": "15m",
+        "direction": "bullish",
+        "within_bars": 2,
+        "description": "A range broken upwards in the last two bars, on more than one and a half times the usual volume.",
+        "rule": [
+            {"pattern": "range_breakout", "interval": "15m", "direction": "bullish"},
+            {"value": "rvol_20", "interval": "15m", "is": ">", "than": 1.5},
+        ],
+    },
+]
+
+
+def ship(apps, _):
+    """Write the combinations that come with the product; whoever edits or disables one keeps it so."""
+    combinations = apps.get_model("patterns", "Combination")
+    for row in SHIPPED:
+        combinations.objects.get_or_create(key=row["key"], defaults=row)
+
 
 class Migration(migrations.Migration):
     dependencies = [
