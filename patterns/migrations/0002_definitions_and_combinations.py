@@ -179,6 +179,7 @@ class Migration(migrations.Migration):
             name="detail",
             field=models.JSONField(default=dict, help_text="conditions with value, threshold and whether passed; geometry, measures"),
         ),
+        migrations.RunPython(ship, migrations.RunPython.noop),
         migrations.AlterField(
             model_name="detection",
             name="pattern_type",
