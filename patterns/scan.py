@@ -111,8 +111,8 @@ def _sums(read: Read, due: Flags, *, now: datetime) -> SessionSums:
         if len(trusted):
             known = start + int(trusted[-1])
             begin[run], close_before[run] = known + 1, window.close[known]
-            for column, sums in zip(before.columns(), read.sums.columns(), strict=True):
-                column[run] = sums[known]
+            for column, kept in zip(before.columns(), read.sums.columns(), strict=True):
+                column[run] = kept[known]
             continue
         begin[run] = start + int(np.argmax(mine)) if mine.any() else first_due
         if begin[run] == start and window.opened_at_ms[start] > session_open_ms[start]:

@@ -67,7 +67,8 @@ class IndicatorsQuery(Parameters):
         except serializers.ValidationError as error:
             if "name" in attrs:
                 raise serializers.ValidationError({"name": error.detail}) from None
-        return super().validate(attrs)
+        checked: dict[str, Any] = super().validate(attrs)
+        return checked
 
 
 def _ensure_known(names: Sequence[str], known: Sequence[str], sentence: str) -> None:

@@ -79,10 +79,12 @@ _STORE_FOUND = f"""
 INSERT INTO intraday_patterns AS kept (symbol, pattern_type, timeframe, timestamp, detection_timestamp, confidence, direction,
                                        status, status_at, bar_revision, detail)
 SELECT symbol, pattern_type, %(timeframe)s, timestamptz 'epoch' + opened * interval '1 millisecond', %(now)s, confidence, direction,
-       'standing', %(now)s, revision, detail::jsonb
-FROM unnest(%(symbols)s::text[], %(opened)s::bigint[], %(revisions)s::int[], %(patterns)s::text[], %(confidences)s::float8[],
-            %(directions)s::text[], %(details)s::text[])
-     AS found(symbol, opened, revision, pattern_type, confidence, direction, detail)
+       'standing', %(now)s, revision, detail
+FROM ROWS FROM (
+    unnest(%(symbols)s::text[], %(opened)s::bigint[], %(revisions)s::int[], %(patterns)s::text[], %(confidences)s::float8[],
+           %(directions)s::text[]),
+    jsonb_array_elements(%(details)s::jsonb)
+) AS found(symbol, opened, revision, pattern_type, confidence, direction, detail)
 ORDER BY opened, symbol, pattern_type
 ON CONFLICT (symbol, timeframe, timestamp, pattern_type) DO UPDATE SET
     confidence = excluded.confidence, direction = excluded.direction, detail = excluded.detail, bar_revision = excluded.bar_revision,
@@ -124,7 +126,7 @@ def store_detections(
         "patterns": [one.pattern_type for one in found],
         "confidences": [one.confidence for one in found],
         "directions": [one.direction.value for one in found],
-        "details": [one.detail for one in found],
+        "details": f"[{','.join(one.detail for one in found)}]",  # an array of texts would have each quotation mark escaped
         "now": now,
     }
     detected = _announced(_STORE_FOUND, parameters) if found else []

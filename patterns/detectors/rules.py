@@ -10,7 +10,7 @@ A rule is a list of clauses, all of which must hold. A clause speaks of a patter
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from patterns.detectors import DETECTORS, SHAPES
 from patterns.indicators.catalogue import INTERVALS, NAMES
@@ -154,12 +154,14 @@ def _value_clause(clause: Mapping[str, Any], interval: str) -> ValueClause:
         raise ValueError(f'"is" is {_said(relation)}; it must be one of {" ".join(RELATIONS)}.')
     if isinstance(than, str) and than not in known:
         raise ValueError(f"there is no value {_said(than)} on {interval} to compare with.")
-    if not isinstance(than, str) and not _is_number(than):
+    if isinstance(than, str):
+        return ValueClause(value, interval, relation, than)
+    if not _is_number(than):
         raise ValueError(f'"than" is {_said(than)}; it must be a number or the name of a value.')
-    return ValueClause(value, interval, relation, than if isinstance(than, str) else float(than))
+    return ValueClause(value, interval, relation, float(than))
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from patterns.indicators.catalogue import ON_DEMAND, names_of, window_values
 from patterns.models import IndicatorValue
-from patterns.windows.missed import newest_bars
+from patterns.windows.missed import newest_minutes
 from patterns.windows.moments import moment_of
 from patterns.windows.reading import BEFORE, read_windows
 
@@ -18,11 +18,13 @@ def computed_values(
     """
     Return rows as the table would have them, of the newest `limit` bars that start in [start, end), newest first; none of them is saved.
 
+    Only of what is not stored on the interval: of minutes the long averages, of other intervals nothing.
+
     They are a function of the bars before, as the stored ones are.
     """
     chosen = [indicator for indicator in ON_DEMAND.get(timeframe, ()) if set(indicator.names) & set(names)]
-    opened = newest_bars(timeframe, symbol, start, end, limit=limit)
-    if not chosen or not opened:
+    opened = newest_minutes(symbol, start, end, limit=limit) if chosen else []
+    if not opened:
         return []
     longest = max(indicator.length for indicator in chosen)
     read = read_windows(timeframe, [(symbol, opened[-1], opened[0])], now=now, before=max(longest - 1, BEFORE[timeframe]))

@@ -109,10 +109,8 @@ def stored_bars(timeframe: str, symbol: str, start: datetime | None, end: dateti
             yield opened
 
 
-def newest_bars(timeframe: str, symbol: str, start: datetime | None, end: datetime | None, *, limit: int) -> list[int]:
-    """Return the starts (Unix ms) of the newest whole or final minutes in [start, end), newest first. Of minutes only."""
-    if timeframe != "1m":
-        raise ValueError(f"the newest bars are read of 1m only, not of {timeframe}")
+def newest_minutes(symbol: str, start: datetime | None, end: datetime | None, *, limit: int) -> list[int]:
+    """Return the starts (Unix ms) of the newest whole or final minutes in [start, end), newest first."""
     bars = Bar.objects.whole().of(symbol).newest_first()
     bars = bars if start is None else bars.filter(timestamp__gte=start)
     bars = bars if end is None else bars.filter(timestamp__lt=end)

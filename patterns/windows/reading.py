@@ -14,7 +14,7 @@ from patterns.detectors import SHAPES
 from patterns.detectors.quality import CONTEXT_BARS
 from patterns.indicators.catalogue import INTERVALS, LONGEST
 from patterns.indicators.volume import SessionSums, no_sums, session_sums, traded_prices
-from patterns.windows.copying import copied, row_of
+from patterns.windows.copying import copied
 from patterns.windows.moments import LENGTH_MS, bar_start_ms, moment_of
 from patterns.windows.sessions import OUTSIDE, Sessions, sessions_around
 from patterns.windows.statements import WINDOWS
@@ -65,10 +65,10 @@ class Read:
 
 _SUMS = ("turnover", "session_volume", "spread", "balance")
 _PRICES = ("open", "high", "low", "close", "volume", "vwap")
-_ROW = row_of((
-    ("run", ">i4"), ("opened_at_ms", ">i8"), *((name, ">f8") for name in _PRICES), ("revision", ">i4"), ("whole", "?"), ("over_alone", "?"),
-    ("session_open", ">i8"), ("part_turnover", ">f8"), ("part_volume", ">f8"), ("scanned", ">i4"), *((name, ">f8") for name in _SUMS),
-))  # fmt: skip
+_FIELDS = (
+    ("run", "i4"), ("opened_at_ms", "i8"), *((name, "f8") for name in _PRICES), ("revision", "i4"), ("whole", "?"), ("over_alone", "?"),
+    ("session_open", "i8"), ("part_turnover", "f8"), ("part_volume", "f8"), ("scanned", "i4"), *((name, "f8") for name in _SUMS),
+)  # fmt: skip
 
 
 def read_windows(timeframe: str, spans: Sequence[Span], *, now: datetime, before: int | None = None) -> Read:
@@ -119,7 +119,7 @@ def _rows(
     if minutes > 1:
         parameters |= {"opens": [moment_of(moment) for moment in sessions.open.tolist()]}
         parameters |= {"closes": [moment_of(moment) for moment in sessions.close.tolist()]}
-    rows = copied(WINDOWS[timeframe], parameters, _ROW)
+    rows = copied(WINDOWS[timeframe], parameters, _FIELDS)
     rows = rows[np.lexsort((rows["opened_at_ms"], rows["run"]))]
     return _within(rows, spans, before=before, after=after) if len(rows) else rows
 
@@ -136,9 +136,10 @@ def _within(rows: np.ndarray[Any, Any], spans: Sequence[Span], *, before: int, a
     position = np.arange(len(rows)) - (np.cumsum(count) - count)[run]
     earlier = np.bincount(run[rows["opened_at_ms"] < first], minlength=len(spans))[run]
     up_to = np.bincount(run[rows["opened_at_ms"] <= last], minlength=len(spans))[run]
-    kept = rows.copy()
+    kept: np.ndarray[Any, Any] = rows.copy()
     kept["over_alone"] |= position < count[run] - 1
-    return kept[(position >= earlier - before) & (position < up_to + after)]
+    inside: NDArray[np.bool_] = (position >= earlier - before) & (position < up_to + after)
+    return np.compress(inside, kept)
 
 
 def _read(timeframe: str, symbols: tuple[str, ...], rows: np.ndarray[Any, Any], sessions: Sessions) -> Read:

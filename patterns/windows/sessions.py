@@ -9,14 +9,14 @@ import numpy as np
 from marketdata.bars.window import BarWindow, Floats, Integers
 from marketdata.models import Session
 from patterns.indicators.catalogue import SessionBefore
-from patterns.windows.copying import copied, row_of
+from patterns.windows.copying import copied
 from patterns.windows.moments import bar_end_ms, milliseconds_of, moment_of
 from patterns.windows.statements import SESSION_BEFORE
 
 OUTSIDE = -1
 LONGEST_BREAK = timedelta(days=30)  # how far back the session before the first bar is looked for
 USUAL_SESSIONS = 20
-_ROW = row_of((("place", ">i4"), ("high", ">f8"), ("low", ">f8"), ("close", ">f8"), ("usual", ">f8")))
+_FIELDS = (("place", "i4"), ("high", "f8"), ("low", "f8"), ("close", "f8"), ("usual", "f8"))
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -85,7 +85,7 @@ def session_before(window: BarWindow, bars: Integers, *, sessions: Sessions, ses
 
 
 def _session_rows(symbols: Sequence[str], dates: Sequence[date]) -> "np.ndarray[tuple[int], np.dtype[np.void]]":
-    rows = copied(SESSION_BEFORE, {"symbols": list(symbols), "dates": list(dates), "sessions": USUAL_SESSIONS}, _ROW)
+    rows = copied(SESSION_BEFORE, {"symbols": list(symbols), "dates": list(dates), "sessions": USUAL_SESSIONS}, _FIELDS)
     return rows[np.argsort(rows["place"])]
 
 

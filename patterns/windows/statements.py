@@ -15,7 +15,6 @@ _AROUND = """
 """
 
 _ANSWER = """
-COPY (
     SELECT wanted.run::int4 - 1, (extract(epoch FROM bar.timestamp) * 1000)::int8, bar.open::float8, bar.high::float8, bar.low::float8,
            bar.close::float8, bar.volume::float8, coalesce(bar.vwap::float8, 'NaN'), bar.revision::int4, bar.whole, bar.over_alone,
            coalesce(bar.session_open, -1)::int8, coalesce(bar.part_turnover, 'NaN')::float8, coalesce(bar.part_volume, 'NaN')::float8,
@@ -35,7 +34,6 @@ COPY (
         SELECT * FROM scanned_bars WHERE symbol = wanted.symbol AND timeframe = %(timeframe)s AND timestamp = bar.timestamp
         AND bar.timestamp >= wanted.opens - %(known_from)s LIMIT 1
     ) AS ledger ON true
-) TO STDOUT (FORMAT BINARY)
 """
 
 _MOMENTS = "opens, opens AS first, newest + %(length)s * interval '1 millisecond' AS last, %(floor)s::timestamptz AS floor"
@@ -84,7 +82,6 @@ WINDOWS = {
 }
 
 SESSION_BEFORE = """
-COPY (
     SELECT asked.place::int4 - 1, coalesce(last.high, 'NaN')::float8, coalesce(last.low, 'NaN')::float8, coalesce(last.close, 'NaN')::float8,
            coalesce(usual.volume, 'NaN')::float8
     FROM unnest(%(symbols)s::text[], %(dates)s::date[]) WITH ORDINALITY AS asked(symbol, date, place)
@@ -93,5 +90,4 @@ COPY (
         SELECT CASE WHEN count(*) = %(sessions)s THEN avg(volume) END AS volume
         FROM (SELECT volume FROM ohlcv_daily WHERE symbol = asked.symbol AND date <= asked.date ORDER BY date DESC LIMIT %(sessions)s) AS days
     ) AS usual ON true
-) TO STDOUT (FORMAT BINARY)
 """

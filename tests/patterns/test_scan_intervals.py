@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from marketdata.bars.snapshot import MINUTE_MS, DailySnapshot
 from marketdata.intervals import candles
 from marketdata.models import Session
-from patterns.detectors import SHAPES
+from patterns.detectors import DETECTORS, SHAPES
 from patterns.detectors.candlesticks import CANDLESTICKS
 from patterns.indicators.catalogue import NAMES
 from patterns.models import Detection, DetectorDefinition, IndicatorValue, ScanFailure, ScannedBar
@@ -69,8 +69,7 @@ def test_longer_bars_are_judged_as_the_bars_that_are_read(writer, timeframe):
     expected = set()
     for detector in CANDLESTICKS:
         expected |= {(detector.pattern_type, read[place].start) for place in np.flatnonzero(detector.function(*prices)).tolist()}
-    shapes = list(SHAPES)
-    found = {(row.pattern_type, row.timestamp) for row in Detection.objects.filter(timeframe=timeframe).exclude(pattern_type__in=shapes)}
+    found = {(row.pattern_type, row.timestamp) for row in Detection.objects.filter(timeframe=timeframe, pattern_type__in=list(DETECTORS))}
     assert found == expected
     values = values_at(timeframe, "AAPL", round(read[-1].start.timestamp() * 1000))
     close = prices[3]
