@@ -23,8 +23,9 @@ MARKET_TABLES = (
 
 
 def load_first_rows() -> None:
-    """Load the default universes and sessions again, as the migration did."""
+    """Load the default universes, sessions and combinations again, as the migrations did."""
     importlib.import_module("marketdata.migrations.0002_first_rows").load(apps, None)
+    importlib.import_module("patterns.migrations.0002_definitions_and_combinations").ship(apps, None)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -250,8 +250,9 @@ CELERY_TIMEZONE = "UTC"
 
 # --- Scans ---------------------------------------------------------------------------------------------------------------------------
 SCAN_IMPORTS_DAYS = 7  # repaired and imported minutes that are younger are scanned by themselves; older ones when somebody asks
-INDICATOR_DAYS = 7  # how long one-minute values are kept
-DETECTION_DAYS = 30  # how long one-minute detections are kept
+SCAN_IMPORTED_DAILY_DAYS = 90  # the same for daily bars
+INDICATOR_DAYS = {"1m": 7, "5m": 14, "15m": 30, "1h": 90, "1d": 3650}  # how long values of each interval are kept
+DETECTION_DAYS = {"1m": 30, "5m": 90, "15m": 180, "1h": 730, "1d": 3650}  # how long detections of each interval are kept
 
 # --- REST ----------------------------------------------------------------------------------------------------------------------------
 REST_FRAMEWORK = {
