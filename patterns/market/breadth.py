@@ -28,6 +28,19 @@ class Marks:
     above: dict[str, NDArray[np.bool_]]
     has_average: dict[str, NDArray[np.bool_]]
 
+    def chosen(self, rows: Integers) -> "Marks":
+        """Return those of some symbols."""
+        return Marks(
+            self.change[rows],
+            self.volume[rows],
+            self.has_price[rows],
+            self.new_high[rows],
+            self.new_low[rows],
+            self.has_year[rows],
+            {name: column[rows] for name, column in self.above.items()},
+            {name: column[rows] for name, column in self.has_average.items()},
+        )
+
 
 def marks(history: Panel, today: Today, averages: Averages, *, change: Floats) -> Marks:
     """
@@ -60,12 +73,12 @@ class Nets:
     decliners: Integers
 
 
-def nets(history: Panel) -> Nets:
-    """Count for each day who closed above and below the own close before."""
+def nets(day: Integers, close: Floats) -> Nets:
+    """Count for each day who closed above and below the own close before; shapes (symbols, bars)."""
     with np.errstate(invalid="ignore"):
-        up, down = history.close[:, 1:] > history.close[:, :-1], history.close[:, 1:] < history.close[:, :-1]
-    day = history.day[:, 1:]
-    known = (day != NO_DAY) & np.isfinite(history.close[:, :-1])
+        up, down = close[:, 1:] > close[:, :-1], close[:, 1:] < close[:, :-1]
+    known = (day[:, 1:] != NO_DAY) & np.isfinite(close[:, :-1])
+    day = day[:, 1:]
     if not known.any():
         nothing = np.zeros(0, dtype=np.int64)
         return Nets(nothing, nothing, nothing)

@@ -24,20 +24,26 @@ class Panel:
 
     symbols: tuple[str, ...]
     day: Integers
+    open: Floats
     high: Floats
     low: Floats
     close: Floats
     volume: Floats
 
+    def columns(self) -> tuple[Integers, Floats, Floats, Floats, Floats, Floats]:
+        """Return all of them, in the order of the fields."""
+        return self.day, self.open, self.high, self.low, self.close, self.volume
+
     def before(self, day: int) -> "Panel":
         """Return the bars of earlier days only."""
         later = (self.day >= day).sum(axis=1)
-        return Panel(self.symbols, *(dropped(column, later) for column in (self.day, self.high, self.low, self.close, self.volume)))
+        day, *prices = self.columns()
+        return Panel(self.symbols, dropped(day, later), *(dropped(column, later) for column in prices))
 
     def chosen(self, rows: Integers) -> "Panel":
         """Return the bars of some symbols."""
-        symbols = tuple(self.symbols[row] for row in rows.tolist())
-        return Panel(symbols, self.day[rows], self.high[rows], self.low[rows], self.close[rows], self.volume[rows])
+        day, *prices = self.columns()
+        return Panel(tuple(self.symbols[row] for row in rows.tolist()), day[rows], *(column[rows] for column in prices))
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -65,16 +71,12 @@ class Today:
 
 
 def dropped(columns: NDArray[Kind], newest: Integers) -> NDArray[Kind]:
-    """Return the columns of each row without its `newest` last ones, again at the right; the width stays, zeros or NaN come in at the left."""
+    """Return the columns of each row without its `newest` last ones, again at the right; zeros or NaN come in at the left."""
     width = columns.shape[1]
     most = int(newest.max(initial=0))
-    if most == 0:
-        return columns
+    if int(newest.min(initial=most)) == most:
+        return columns[:, : width - most]
     empty = np.nan if columns.dtype.kind == "f" else NO_DAY
-    if int(newest.min()) == most:
-        filled = np.full_like(columns, empty)
-        filled[:, most:] = columns[:, : width - most]
-        return filled
     place = np.arange(width)[None, :] - newest[:, None]
     return np.where(place >= 0, np.take_along_axis(columns, np.maximum(place, 0), axis=1), np.array(empty, dtype=columns.dtype))
 

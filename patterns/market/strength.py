@@ -4,8 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from marketdata.bars.window import Floats
-from patterns.market.averages import Averages
+from marketdata.bars.window import Floats, Integers
 from patterns.market.panel import Panel, Today, tail, with_today
 
 YEAR = 252
@@ -58,52 +57,48 @@ def places(scores: Floats) -> Floats:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Strength:
-    """What ranks each symbol, shape (n,); changes, ADR in percent. NaN where it cannot be computed."""
+    """
+    What ranks each symbol, shape (n,); changes and ADR in percent. NaN where it cannot be computed.
 
-    rating: Floats
-    place: Floats
-    shift_day: Floats
-    shift_week: Floats
+    `score`, `score_day` and `score_week` are the strength scores now, at the close before and five closes before: ranks are a universe's own.
+    """
+
+    score: Floats
+    score_day: Floats
+    score_week: Floats
     change_day: Floats
     change_open: Floats
     change: dict[str, Floats]
     adr: Floats
-    atr_sma50: Floats
     mean_volume: Floats
     rvol: Floats
     rvol_projected: Floats
-    earlier_closes: Floats
+    earlier_closes: Integers
 
 
-def strength(history: Panel, today: Today, averages: Averages) -> Strength:
+def strength(history: Panel, today: Today) -> Strength:
     """
     Return the ranking numbers of the market.
 
-    Shifts compare the place now with that at the close before and five closes before. ADR: mean of high ÷ low − 1 over 20 complete days.
-    RVOL: today's volume ÷ mean of the 20 days before; projected in proportion to the part of the session that is over.
+    ADR: mean of high ÷ low − 1 over 20 complete days. RVOL: today's volume ÷ mean of the 20 days before; projected in proportion to the part
+    of the session that is over.
     """
     closes = with_today(history.close, today.last, YEAR + 6)
-    score, yesterday, last_week = (
-        strength_score(closes[:, : closes.shape[1] - back]) if back else strength_score(closes) for back in (0, 1, 5)
-    )
-    place = places(score)
     high, low = history.high, history.low
     if today.whole:
         high, low = with_today(high, today.high, MEAN_DAYS), with_today(low, today.low, MEAN_DAYS)
     mean_volume = tail(history.volume, MEAN_DAYS).mean(axis=1)
-    rvol = np.divide(today.volume, mean_volume, out=np.full(len(place), np.nan), where=mean_volume > 0)
+    rvol = np.divide(today.volume, mean_volume, out=np.full(len(mean_volume), np.nan), where=mean_volume > 0)
     return Strength(
-        rating=rating(score),
-        place=place,
-        shift_day=places(yesterday) - place,
-        shift_week=places(last_week) - place,
+        score=strength_score(closes),
+        score_day=strength_score(closes[:, :-1]),
+        score_week=strength_score(closes[:, :-5]),
         change_day=change(closes, 1) * 100,
         change_open=(today.last / today.open - 1) * 100,
         change={name: change(closes, back) * 100 for name, back in SPANS.items()},
         adr=(tail(high, MEAN_DAYS) / tail(low, MEAN_DAYS) - 1).mean(axis=1) * 100,
-        atr_sma50=averages.atrs("sma50"),
         mean_volume=mean_volume,
         rvol=rvol,
-        rvol_projected=rvol / today.part if today.part > 0 else np.full(len(place), np.nan),
-        earlier_closes=np.isfinite(history.close).sum(axis=1).astype(np.float64),
+        rvol_projected=rvol / today.part if today.part > 0 else np.full(len(rvol), np.nan),
+        earlier_closes=np.isfinite(history.close).sum(axis=1),
     )
