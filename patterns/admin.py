@@ -17,7 +17,7 @@ from patterns.combinations import Trial, try_out
 from patterns.detectors import DETECTORS, SHAPES, name_of
 from patterns.detectors.rules import RuleError
 from patterns.forms import TrialForm
-from patterns.models import Combination, Detection, DetectorDefinition, IndicatorValue, ScanFailure, SweepMark
+from patterns.models import Combination, Detection, DetectorDefinition, IndicatorValue, MarketSurvey, ScanFailure, SweepMark
 from patterns.windows import moment_of
 
 TRIAL_DAYS = 2
@@ -187,3 +187,28 @@ def _told(trial: Trial, days: int) -> dict[str, Any]:
     ]
     by_symbol = Counter(one.symbol for one in trial.firings).most_common(SYMBOLS_SHOWN)
     return {"trial": trial, "a_day": len(trial.firings) / days, "firings": shown[:FIRINGS_SHOWN], "by_symbol": by_symbol}
+
+
+@admin.register(MarketSurvey)
+class MarketSurveyAdmin(Looking):
+    """Surveys of the market, the newest first."""
+
+    list_display = ["universe", "as_of", "kind", "seen", "score", "made_at"]
+    list_filter = ["kind", "universe"]
+    date_hierarchy = "as_of"
+    ordering = ["-as_of", "universe"]
+    fields = ["universe", "as_of", "kind", "made_at", "coverage", "breadth", "stage_counts", "regime"]
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        """Return the rows without their heavy blocks."""
+        return super().get_queryset(request).only("universe", "as_of", "kind", "made_at", "coverage", "breadth", "stage_counts", "regime")
+
+    @admin.display(description="symbols")
+    def seen(self, survey: MarketSurvey) -> str:
+        """Return how many members had a price."""
+        return f"{survey.coverage['symbols']} of {survey.coverage['of']}"
+
+    @admin.display(description="regime")
+    def score(self, survey: MarketSurvey) -> str:
+        """Return the score."""
+        return "–" if survey.regime["score"] is None else f"{survey.regime['score']} {survey.regime['label']}"
