@@ -18,6 +18,36 @@ class Box:
     width: float
     height: float
 
+    @property
+    def inner_width(self) -> float:
+        """Return the width that leaves a hairline to the next one."""
+        return max(0.0, self.width - 1)
+
+    @property
+    def inner_height(self) -> float:
+        """Return the height that leaves a hairline to the next one."""
+        return max(0.0, self.height - 1)
+
+    @property
+    def middle(self) -> float:
+        """Return where a centred text stands."""
+        return self.x + self.inner_width / 2
+
+    @property
+    def centre_1(self) -> float:
+        """Return the baseline of a single line of text."""
+        return self.y + self.inner_height / 2 + 4
+
+    @property
+    def centre_2(self) -> float:
+        """Return the baseline of the first of two lines."""
+        return self.y + self.inner_height / 2 - 2
+
+    @property
+    def under(self) -> float:
+        """Return the baseline of the second of two lines."""
+        return self.y + self.inner_height / 2 + 12
+
 
 @dataclass(frozen=True)
 class Tile:
