@@ -247,6 +247,23 @@ class MarketSurveyQuerySet(models.QuerySet["MarketSurvey"]):
             rows = rows.only("universe", "as_of", "kind", "made_at", "coverage", *blocks)
         return rows.first()
 
+    def unless_known(self, blocks: Sequence[str], known: Sequence[tuple[int, datetime]]) -> "MarketSurveyQuerySet":
+        """
+        Add `read_…` for each of these blocks: None in the surveys that the caller knows already, by number and `made_at`.
+
+        The rest of the row is left in the table, so that one query tells which survey stands and brings what is new of it.
+        """
+        same = models.Q(pk__in=[])
+        for pk, made_at in known:
+            same |= models.Q(pk=pk, made_at=made_at)
+        chosen = {
+            f"read_{name}": models.Case(
+                models.When(same, then=models.Value(None)), default=models.F(name), output_field=self.model._meta.get_field(name)
+            )
+            for name in blocks
+        }
+        return self.only("universe", "as_of", "kind", "made_at", "coverage").annotate(**chosen)
+
     def closes(self, universe: str, days: int) -> list[Any]:
         """Return (as_of, breadth, stage_counts, regime) of the last `days` closes, oldest first, as named tuples."""
         rows = self.filter(universe=universe, kind=SurveyKind.CLOSE).order_by("-as_of")
