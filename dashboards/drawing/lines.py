@@ -209,7 +209,8 @@ def mirrored_bars(
         width=width, height=height, last=known[-1][1] - known[-1][2],
         rising="".join(f"M{place(across.at(x))} {place(zero)}V{place(scale.at(up))}" for x, up, _ in known if up),
         falling="".join(f"M{place(across.at(x))} {place(zero)}V{place(scale.at(-down))}" for x, _, down in known if down),
-        rows=rules(scale, ticks(-low, high, about=3), strong=0), columns=tuple(Rule(place(across.at(x)), label) for x, label in columns),
+        rows=rules(scale, [value for value in ticks(-low, high, about=3) if value == int(value)], strong=0),
+        columns=tuple(Rule(place(across.at(x)), label) for x, label in columns),
     )  # fmt: skip
 
 

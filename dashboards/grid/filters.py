@@ -6,7 +6,7 @@ from typing import Any
 
 from dashboards.grid.columns import COLUMNS, DESCENDING_FIRST, FIRST_SET, SETS, SORTABLE
 
-Row = Mapping[str, Any]
+Row = dict[str, Any]
 Test = Callable[[float, float], bool]
 
 NUMBERS: dict[str, tuple[str, str, Test]] = {
@@ -124,8 +124,8 @@ def matches(row: Row, state: State) -> bool:
         return False
     for name, bound in state.numbers.items():
         key, _, test = NUMBERS[name]
-        value = row.get(key)
-        if value is None or not test(value, bound):
+        number = row.get(key)
+        if number is None or not test(number, bound):
             return False
     return True
 

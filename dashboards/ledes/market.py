@@ -15,7 +15,22 @@ EVEN = 0.05
 CONFIRMS = 0.55
 """Volume confirms a move from this share on its side on."""
 TOP = 20
-LEGAL_TAILS = (", Inc.", " Inc.", " Inc", " Corporation", " Corp.", " Corp", " Company", " & Co.", " plc", " Group", " Co.")
+LEGAL_TAILS = (
+    " Class A",
+    " Class B",
+    " Class C",
+    ", Inc.",
+    " Inc.",
+    " Inc",
+    " Corporation",
+    " Corp.",
+    " Corp",
+    " Company",
+    " & Co.",
+    " plc",
+    " Group",
+    " Co.",
+)
 FLOOR = 0.8
 """Below this share of its symbols a page makes no statement (PRODUCT F9)."""
 
@@ -93,8 +108,8 @@ def rankings(rows: Sequence[Row]) -> Lede:
         return Lede("No symbol has a strength rating yet.", "A rating needs 252 earlier daily closes.")
     names = [short(row) for row in ranked[:3]]
     shifted = [row for row in ranked if row.get("rank_shift_week")]
-    came = [short(row) for row in shifted if row["rank"] <= TOP < row["rank"] + row["rank_shift_week"]]
-    went = [short(row) for row in shifted if row["rank"] + row["rank_shift_week"] <= TOP < row["rank"]]
+    came = [str(row["symbol"]) for row in shifted if row["rank"] <= TOP < row["rank"] + row["rank_shift_week"]]
+    went = [str(row["symbol"]) for row in shifted if row["rank"] + row["rank_shift_week"] <= TOP < row["rank"]]
     parts = []
     if came:
         parts.append(f"{joined(_few(came))} entered the top {TOP} this week")
@@ -116,11 +131,12 @@ def short(row: Row) -> str:
     name = str(row.get("name") or row["symbol"])
     for tail in LEGAL_TAILS:
         name = name.removesuffix(tail)
+    name = name.removeprefix("The ")
     return name if len(name) <= 28 else str(row["symbol"])
 
 
 def _few(names: Sequence[str], most: int = 2) -> list[str]:
-    return list(names) if len(names) <= most else [*names[:most], f"{len(names) - most} more"]
+    return list(names) if len(names) <= most + 1 else [*names[:most], f"{len(names) - most} more"]
 
 
 def sectors(rows: Sequence[Row]) -> Lede:
@@ -146,7 +162,10 @@ def rotation(rows: Sequence[Row], crossed: Sequence[tuple[str, str, str]], names
         return [names.get(row["symbol"], row["symbol"]) for row in chosen]
 
     leading, improving = of("leading"), of("improving")
-    parts = [f"{len(leading)} of {len(placed)} lead{'s' if len(leading) == 1 else ''}{f', {joined(_few(leading))}' if leading else ''}"]
+    verb = "leads" if len(leading) == 1 else "lead"
+    parts = [
+        f"{len(leading)} of {len(placed)} {verb}, {joined(_few(leading))}" if leading else f"None of {len(placed)} leads SPY with momentum"
+    ]
     if improving:
         parts.append(f"{joined(_few(improving))} gain{'s' if len(improving) == 1 else ''} from behind")
     second = ""

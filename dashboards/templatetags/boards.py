@@ -21,6 +21,7 @@ STALE_AFTER = timedelta(minutes=3)
 STAGES = {1: ("Basing", "around a flat average, after a decline"), 2: ("Advancing", "above a rising 30-week average"),
           3: ("Topping", "around a flat average, after an advance"), 4: ("Declining", "below a falling average")}  # fmt: skip
 SLOPES = {1: "M1 5.5h10", 2: "M1 9Q7 8 11 2", 3: "M1 8Q4 3 11 4.5", 4: "M1 2Q5 3 11 9"}
+MIDDLE_SECTORS = {"Consumer Discretionary": "Discretionary", "Communication Services": "Communication", "Consumer Staples": "Staples"}
 SHORT_SECTORS = {
     "Technology": "Tech", "Health Care": "Health", "Consumer Discretionary": "Discret.", "Communication Services": "Comms",
     "Consumer Staples": "Staples", "Real Estate": "Real est.",
@@ -99,6 +100,12 @@ def short_sector(name: str) -> str:
 
 
 @register.filter
+def middle_sector(name: str) -> str:
+    """Say a sector where there is some room, and always the same way."""
+    return MIDDLE_SECTORS.get(name, name)
+
+
+@register.filter
 def get(mapping: Mapping[str, Any], key: Any) -> Any:
     """Return a value by a key that is not known when the template is written."""
     return mapping.get(key) if mapping else None
@@ -118,6 +125,18 @@ def day_of(text: str | None) -> str:
 def full_day(day: date) -> str:
     """Say a date with its weekday: Friday 20 Nov."""
     return f"{day:%A %-d %b}"
+
+
+@register.filter
+def weekday(moment: datetime) -> str:
+    """Say the weekday of the exchange's day that a moment ends: Thursday."""
+    return f"{(moment - timedelta(seconds=1)).astimezone(NEW_YORK):%A}"
+
+
+@register.filter
+def session_day(moment: datetime) -> str:
+    """Say the exchange's day that a moment ends: 19 Nov."""
+    return f"{(moment - timedelta(seconds=1)).astimezone(NEW_YORK):%-d %b}"
 
 
 @register.filter

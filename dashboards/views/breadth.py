@@ -171,14 +171,14 @@ def year_charts(closes: Sequence[Any], now: datetime, breadth: Mapping[str, Any]
 
     mcclellan, fifty = breadth.get("mcclellan"), breadth.get("above_sma50")
     return [
-        {"title": "Advance–decline line", "unit": "cumulative, advancers less decliners", "chart": line(lambda row: row.get("ad_line"), strong=0),
+        {"title": "Advance–decline line", "unit": "cumulative", "chart": line(lambda row: row.get("ad_line"), strong=0),
          "months": months, "said": breadth.get("ad_line")},
         {"title": "McClellan oscillator", "unit": f"{signed(mcclellan, 0)}; stretched beyond 70", "months": months, "said": mcclellan,
          "chart": line(lambda row: row.get("mcclellan"), strong=0, include=[-80, 80], at_rules=[-70, 0, 70])},
         {"title": "Above 50-day average", "unit": f"{'–' if fifty is None else f'{fifty:.0f}%'}; thresholds 20 and 80", "months": months, "said": fifty,
          "chart": line(lambda row: row.get("above_sma50"), strong=50, include=[10, 90], at_rules=[20, 50, 80])},
         {"title": "New highs, new lows", "unit": "52 weeks, members", "chart": bars("new_highs", "new_lows"), "months": months, "said": _net_highs(breadth)},
-        {"title": "Moved 4% or more", "unit": "members up and down, a bar a session", "chart": bars("up_4_percent", "down_4_percent"), "months": months,
+        {"title": "Moved 4% or more", "unit": "members, up and down", "chart": bars("up_4_percent", "down_4_percent"), "months": months,
          "said": (breadth.get("up_4_percent") or 0) - (breadth.get("down_4_percent") or 0)},
     ]  # fmt: skip
 

@@ -16,7 +16,7 @@ from patterns.models import MarketSurvey
 Rows = list[dict[str, Any]]
 SESSIONS_SHOWN = 504
 LISTED = 12
-CHANGES_SHOWN = 12
+CHANGES_SHOWN = 6
 STAGES = ("2", "1", "3", "4")
 AREA_WIDTH, AREA_HEIGHT = 760, 250
 REACH_ATR = 12.0
@@ -87,6 +87,7 @@ def stages(request: HttpRequest, board: Board) -> HttpResponse:
             history_rows=[(row.as_of, row.stage_counts) for row in closes[::-21]],
             matrix=moves(survey.stages, week),
             changes=survey.stage_changes[:CHANGES_SHOWN],
+            older=survey.stage_changes[CHANGES_SHOWN:],
             this_week=len(week),
             names=names,
             lists=lists,
