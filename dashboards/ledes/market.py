@@ -92,7 +92,7 @@ def overview(breadth: Row, sectors: Sequence[Row]) -> Lede:
     first = f"{market_word(breadth, sectors)}: {figure}{f', led by {joined(lead)}' if lead else ''}."
     parts = []
     if lag:
-        parts.append(f"{joined(lag)} {('rises' if len(lag) == 1 else 'rise') if falling else ('lags' if len(lag) == 1 else 'lag')}")
+        parts.append(f"{lag[0]} {'rises' if falling else 'lags'}")
     share = _share(breadth.get("up_volume"), breadth.get("down_volume"))
     if share is not None:
         side = 1 - share if falling else share
@@ -116,7 +116,7 @@ def rankings(rows: Sequence[Row]) -> Lede:
     if went:
         parts.append(f"{joined(_few(went))} left it" if came else f"{joined(_few(went))} left the top {TOP} this week")
     return Lede(
-        f"{joined(names)} lead{'s' if len(names) == 1 else ''} on strength, of {len(ranked)} of {len(rows)} rated.",
+        f"{joined(names)} lead{'s' if len(names) == 1 else ''} {len(ranked)} of {len(rows)} on strength.",
         f"{'; '.join(parts)}." if parts else "",
     )
 

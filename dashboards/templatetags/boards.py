@@ -24,7 +24,7 @@ SLOPES = {1: "M1 5.5h10", 2: "M1 9Q7 8 11 2", 3: "M1 8Q4 3 11 4.5", 4: "M1 2Q5 3
 MIDDLE_SECTORS = {"Consumer Discretionary": "Discretionary", "Communication Services": "Communication", "Consumer Staples": "Staples"}
 SHORT_SECTORS = {
     "Technology": "Tech", "Health Care": "Health", "Consumer Discretionary": "Discret.", "Communication Services": "Comms",
-    "Consumer Staples": "Staples", "Real Estate": "Real est.",
+    "Consumer Staples": "Staples", "Real Estate": "Real est.", "Discretionary": "Discret.", "Communication": "Comms",
 }  # fmt: skip
 Number = float | None
 

@@ -120,7 +120,7 @@ def day_charts(board: Board, session: Session) -> dict[str, Any]:
                 points.append((at, None))  # the line is cut where a stretch is missing
             points.append((at, read(row.breadth) if whole else None))
         chart = lines.line_chart(
-            points, width=DAY_WIDTH, height=DAY_HEIGHT, span=(start, end), include=[35, 65], strong=50, columns=hours,
+            points, width=DAY_WIDTH, height=DAY_HEIGHT, span=(start, end), include=[30, 70], strong=50, columns=hours,
             usual=usual(earlier, read, session), at_rules=[25, 50, 75],
         )  # fmt: skip
         charts.append((words, chart))
@@ -144,9 +144,11 @@ def day_charts(board: Board, session: Session) -> dict[str, Any]:
 def hour_rules(session: Session, *, most: int = 7) -> list[tuple[float, str]]:
     """Return the whole hours of a session, thinned to `most`: (moment, 12:00)."""
     first = session.open.astimezone(NEW_YORK).replace(minute=0, second=0) + timedelta(hours=1)
+    room = (session.close - session.open) / 16  # the labels of open and close stand there
     hours = []
-    while first < session.close:
-        hours.append(first)
+    while first < session.close - room:
+        if first > session.open + room:
+            hours.append(first)
         first += timedelta(hours=1)
     step = -(-len(hours) // most) if hours else 1
     return [(hour.timestamp(), f"{hour.astimezone(NEW_YORK):%H:%M}") for hour in hours[::step]]
