@@ -14,6 +14,8 @@ EVEN = 0.05
 """Up and down within this share of each other are called even."""
 CONFIRMS = 0.55
 """Volume confirms a move from this share on its side on."""
+SECTOR_NAMES = {"Consumer Discretionary": "Discretionary", "Communication Services": "Communication", "Consumer Staples": "Staples"}
+"""How sentences and charts name sectors whose own name is long."""
 TOP = 20
 LEGAL_TAILS = (
     " Class A",
@@ -41,6 +43,11 @@ class Lede:
 
     first: str
     second: str = ""
+
+
+def sector_name(name: str) -> str:
+    """Return a sector's name where there is little room, always the same."""
+    return SECTOR_NAMES.get(name, name)
 
 
 def joined(names: Sequence[str]) -> str:
@@ -147,8 +154,8 @@ def sectors(rows: Sequence[Row]) -> Lede:
         return Lede(f"None of {of} sectors has a change yet.", "A change needs a price today and a close before.")
     best, worst = known[0], known[-1]
     up = sum(1 for row in known if row["change_day"] > 0)
-    first = f"{up} of {len(known)} sectors rise, {best['sector']} leads at {signed(best['change_day'])}%."
-    return Lede(first, f"{worst['sector']} is last at {signed(worst['change_day'])}%." if worst is not best else "")
+    first = f"{up} of {len(known)} sectors rise, {sector_name(best['sector'])} leads at {signed(best['change_day'])}%."
+    return Lede(first, f"{sector_name(worst['sector'])} is last at {signed(worst['change_day'])}%." if worst is not best else "")
 
 
 def rotation(rows: Sequence[Row], crossed: Sequence[tuple[str, str, str]], names: Mapping[str, str]) -> Lede:

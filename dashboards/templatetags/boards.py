@@ -21,7 +21,6 @@ STALE_AFTER = timedelta(minutes=3)
 STAGES = {1: ("Basing", "around a flat average, after a decline"), 2: ("Advancing", "above a rising 30-week average"),
           3: ("Topping", "around a flat average, after an advance"), 4: ("Declining", "below a falling average")}  # fmt: skip
 SLOPES = {1: "M1 5.5h10", 2: "M1 9Q7 8 11 2", 3: "M1 8Q4 3 11 4.5", 4: "M1 2Q5 3 11 9"}
-MIDDLE_SECTORS = {"Consumer Discretionary": "Discretionary", "Communication Services": "Communication", "Consumer Staples": "Staples"}
 SHORT_SECTORS = {
     "Technology": "Tech", "Health Care": "Health", "Consumer Discretionary": "Discret.", "Communication Services": "Comms",
     "Consumer Staples": "Staples", "Real Estate": "Real est.", "Discretionary": "Discret.", "Communication": "Comms",
@@ -97,12 +96,6 @@ def coord(value: float) -> str:
 def short_sector(name: str) -> str:
     """Say a sector in a narrow place."""
     return SHORT_SECTORS.get(name, name) or NONE
-
-
-@register.filter
-def middle_sector(name: str) -> str:
-    """Say a sector where there is some room, and always the same way."""
-    return MIDDLE_SECTORS.get(name, name)
 
 
 @register.filter

@@ -9,7 +9,6 @@ from django.shortcuts import render
 
 from dashboards.drawing import quadrant
 from dashboards.ledes import market
-from dashboards.templatetags.boards import middle_sector
 from dashboards.views.board import Board, board_page
 
 Rows = list[dict[str, Any]]
@@ -90,7 +89,8 @@ def rotation(request: HttpRequest, board: Board) -> HttpResponse:
     tails = [(row["symbol"], _tail(row, name, 60 if intraday else length)) for row in rows]
     drawn = [(symbol, tail) for symbol, tail in tails if tail]
     names = {
-        row["symbol"]: middle_sector(row["sector"]) if row.get("fund") and not members and row["sector"] else row["symbol"] for row in rows
+        row["symbol"]: market.sector_name(row["sector"]) if row.get("fund") and not members and row["sector"] else row["symbol"]
+        for row in rows
     }
     changes = {row["symbol"]: row["change_day"] for row in board.survey.rankings}
     crossed = crossings(drawn)

@@ -149,7 +149,14 @@ def with_cells(row: dict[str, Any], ranked: dict[str, Any], unit: str) -> dict[s
     cells = [
         (name, (row.get(name) or {}).get(unit), (row.get(name) or {}).get("value"), crossed(row, name, ranked)) for name, _ in AVERAGES
     ]
-    return {**row, "change_day": ranked.get("change_day"), "name": ranked.get("name", ""), "cells": cells}
+    stop = row.get("stop") or {}
+    return {
+        **row,
+        "change_day": ranked.get("change_day"),
+        "name": ranked.get("name", ""),
+        "cells": cells,
+        "stops": (stop.get("sma20"), stop.get("chandelier")),
+    }
 
 
 def crossed(row: dict[str, Any], name: str, ranked: dict[str, Any]) -> str:
