@@ -15,7 +15,7 @@ import msgspec
 
 from marketdata.bars.snapshot import BarChange
 from marketdata.history import EXCHANGE_ZONE, HistoryError, RestHistory, exchange_sessions
-from marketdata.models import Cause, DailyBar, ImportedFile, Session
+from marketdata.models import Cause, DailyBar, ImportedFile, Session, Source
 from marketdata.writer import Writer
 
 log = logging.getLogger(__name__)
@@ -113,8 +113,8 @@ def request_mark(history: RestHistory, timespan: str, symbols: Sequence[str], fi
 
 
 def newest_days(symbols: Sequence[str]) -> dict[str, date]:
-    """Return each symbol's newest stored daily bar; a symbol without one is missing."""
-    rows = DailyBar.objects.filter(symbol_id__in=symbols).order_by("symbol_id", "-date").distinct("symbol_id")
+    """Return each symbol's newest daily bar that a feed gave; a symbol without one is missing."""
+    rows = DailyBar.objects.filter(symbol_id__in=symbols, source__gt=Source.MADE_DAY).order_by("symbol_id", "-date").distinct("symbol_id")
     return dict(rows.values_list("symbol_id", "date"))
 
 

@@ -533,7 +533,7 @@ class Reconciliation(models.Model):
     """One day's stored minutes held against REST or flat files: how many agreed, what differed and was repaired."""
 
     date = models.DateField(help_text="the exchange's day")
-    source = models.CharField(max_length=10, help_text="rest or flatfile")
+    source = models.CharField(max_length=10, help_text="rest or flatfile; days: daily bars against their minutes")
     started_at = models.DateTimeField()
     finished_at = models.DateTimeField(null=True, blank=True)
     symbols = models.IntegerField(default=0)

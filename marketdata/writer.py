@@ -10,7 +10,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -19,6 +19,7 @@ from django.db import connections
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
+from marketdata.bars.session import Hours
 from marketdata.bars.sizes import decimal_text
 from marketdata.bars.snapshot import SHARE, BarChange, BarSnapshot, DailySnapshot
 from marketdata.feed.decode import Rejection
@@ -120,6 +121,20 @@ ON CONFLICT (symbol, date) DO UPDATE SET
 WHERE (excluded.source, excluded.source_version) >= (day.source, day.source_version)
   AND (day.open, day.high, day.low, day.close, day.volume) IS DISTINCT FROM
       (excluded.open, excluded.high, excluded.low, excluded.close, excluded.volume)
+"""
+
+# Prices of the regular session, volume of the whole day, as the vendor's daily bars have them
+_STAGE_MADE_DAYS = """
+INSERT INTO staged_days
+SELECT symbol, %(date)s, (array_agg(open ORDER BY timestamp) FILTER (WHERE regular))[1], max(high) FILTER (WHERE regular),
+       min(low) FILTER (WHERE regular), (array_agg(close ORDER BY timestamp DESC) FILTER (WHERE regular))[1], sum(volume),
+       CASE WHEN bool_and(vwap IS NOT NULL OR volume = 0) AND sum(volume) > 0 THEN round(sum(vwap * volume) / sum(volume), 6) END,
+       CASE WHEN bool_and(trades IS NOT NULL) THEN sum(trades) END, %(source)s, %(version)s
+FROM (
+    SELECT *, timestamp >= %(open)s AND timestamp < %(close)s AS regular FROM ohlcv_1min
+    WHERE symbol = ANY(%(symbols)s::varchar[]) AND timestamp >= %(pre_open)s AND timestamp < %(post_close)s AND (complete OR is_final)
+) AS minute
+GROUP BY symbol HAVING bool_or(regular)
 """
 
 # Of a table without revisions xmax tells a new row (0) from a replaced one
@@ -360,6 +375,20 @@ class Writer:
                 changed = cursor.rowcount
         self._known |= unknown
         return changed
+
+    def make_days(self, day: date, hours: Hours, symbols: Sequence[str], *, version: int) -> int:
+        """
+        Make the daily bars of one session from its stored minutes; return how many rows are new or changed.
+
+        Of the lowest rank: whatever a feed says of that day replaces them, and they replace nothing of it.
+        """
+        moments = {name: _moment(getattr(hours, name)) for name in ("pre_open", "open", "close", "post_close")}
+        with self.connection.transaction(), self.connection.cursor() as cursor:
+            self._check_fence(replaces_bars=False)
+            asked = {"date": day, "symbols": list(symbols), "source": Source.MADE_DAY, "version": version}
+            cursor.execute(_STAGE_MADE_DAYS, asked | moments)
+            cursor.execute(_UPSERT_DAYS)
+            return cursor.rowcount
 
     def copy_bars(self, text: str, *, first_ms: int, last_ms: int, symbols: Iterable[str]) -> tuple[Stored, list[Rejection]]:
         """

@@ -39,6 +39,7 @@ def open_page(answer: tuple[int, int], people: tuple[int, int] | None = None) ->
 
 
 READ = row(nobody=(401, 401), people=(200, 403), token=(200, 405), wrong=(403, 403), expired=(401, 401))
+NO_SURVEY_YET = row(nobody=(401, 401), people=(404, 403), token=(404, 405), wrong=(403, 403), expired=(401, 401))
 NO_TOKENS = row(nobody=(401, 401), people=(405, 403), token=(403, 403), wrong=(403, 403), expired=(401, 401))
 
 
@@ -90,6 +91,10 @@ TABLE = {
     "api/watchlists/": Route("/api/watchlists/", OWN, scope="read:market"),
     "api/watchlists/<int:pk>/": Route("/api/watchlists/1/", OWN_LIST, scope="read:market"),
     "api/screens/": Route("/api/screens/", OWN, scope="read:market"),
+    **{
+        f"api/market/{block}/": Route(f"/api/market/{block}/", NO_SURVEY_YET, scope="read:market")
+        for block in ("rankings", "sectors", "rotation", "stages", "breadth", "regime", "averages")
+    },
     "api/schema/": Route("/api/schema/", row(nobody=(401, 401), people=(200, 403), token=(200, 405), wrong=(200, 405), expired=(401, 401))),
     "api/docs/": Route("/api/docs/", row(nobody=(302, 302), people=(200, 403), token=(302, 302), wrong=(302, 302), expired=(302, 302))),
     "admin/login/": Route("/admin/login/", open_page((302, 403), people=(403, 403))),

@@ -358,7 +358,7 @@ def test_a_killed_stream_leaves_whole_bars_and_its_successor_goes_on(market):
         (["--symbols", ","], "names no symbol"),
         (["--symbols", "AAPL,*"], "'*', which is no symbol"),
         (["--events", ""], "Unknown event kind (none)"),
-        (["--shard", "100/100"], "Shard 100/100 has no symbols: there are only 70."),
+        (["--shard", "100/100"], "Shard 100/100 has no symbols: there are only 72."),
     ],
 )
 def test_a_wrong_live_call_is_one_sentence(market, arguments, words):

@@ -20,6 +20,7 @@ from django.db import OperationalError, ProgrammingError, connections
 from marketdata.backfill import refresh_sessions
 from marketdata.bars.builder import SYMBOL
 from marketdata.feed.events import KINDS
+from marketdata.feed.listing import with_references
 from marketdata.flusher import StreamFailedError
 from marketdata.history import HistoryError, RestHistory
 from marketdata.intake import Report
@@ -103,7 +104,7 @@ class Command(BaseCommand):
             raise CommandError(f"MASSIVE_WS_URL={settings.MASSIVE_WS_URL!r} is not a WebSocket address; it begins with wss:// or ws://.")
         kinds = _kinds(settings.MASSIVE_EVENTS if options["events"] is None else options["events"].split(","))
         key = options["universe"] or settings.SYMBOL_UNIVERSE_KEY
-        wanted = Universe.objects.symbols_of(key) if options["symbols"] is None else _names(options["symbols"])
+        wanted = with_references(Universe.objects.symbols_of(key)) if options["symbols"] is None else _names(options["symbols"])
         symbols = wanted[shard - 1 :: shards]
         if not symbols:
             raise CommandError(f"Shard {shard}/{shards} has no symbols: there are only {len(wanted)}.")

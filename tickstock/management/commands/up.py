@@ -188,7 +188,9 @@ class Command(BaseCommand):
             schedule = str(settings.DATA_DIR / f"beat-{settings.FEED_NAME}")
             self._add("beat", [*celery, "beat", "-l", "WARNING", "-s", schedule, "--pidfile="])
         if not options["no_feed"]:
-            self._add("history", ["manage.py", "import_history", "massive", "--timespan", "day", "--missing"], once=True)
+            self._add(
+                "history", ["manage.py", "import_history", "massive", "--timespan", "day", "--missing", "--corporate-actions"], once=True
+            )
         self._greet(web, port, password)
         self._watch()
 
