@@ -250,6 +250,10 @@ class BarQuerySet(models.QuerySet["Bar"]):
         chosen = self.filter(symbol__in=symbols, timestamp__gte=start, timestamp__lt=end, timestamp__minute__in=range(4, 60, 5))
         return chosen.order_by("symbol", "timestamp").values_list("symbol", "close")
 
+    def closes_at(self, symbols: list[str], minutes: list[datetime]) -> "models.QuerySet[Bar, tuple[str, datetime, Decimal]]":
+        """Return (symbol, minute, close) of these minutes, for many small lines at once: the index is asked for each, none is read between."""
+        return self.filter(symbol__in=symbols, timestamp__in=minutes).values_list("symbol", "timestamp", "close")
+
     def newest_minute(self) -> datetime | None:
         """Return the start of the newest stored minute of any symbol."""
         return self.order_by("-timestamp").values_list("timestamp", flat=True).first()

@@ -389,6 +389,11 @@ class MarketSurveyQuerySet(models.QuerySet["MarketSurvey"]):
         rows = self.filter(universe=universe, kind=SurveyKind.CLOSE).order_by("-as_of")
         return list(rows.values_list("as_of", "breadth", "stage_counts", "regime", named=True)[:days])[::-1]
 
+    def half_hours(self, universe: str, start: datetime, end: datetime) -> list[Any]:
+        """Return (as_of, breadth) of the intraday surveys of whole half hours in [start, end), oldest first: what is usual at a time of day."""
+        rows = self.filter(universe=universe, kind=SurveyKind.INTRADAY, as_of__gte=start, as_of__lt=end, as_of__minute__in=(0, 30))
+        return list(rows.order_by("as_of").values_list("as_of", "breadth", named=True))
+
     def today(self, universe: str, day: date) -> list[Any]:
         """Return (as_of, breadth, regime, coverage) of the intraday surveys of an exchange day, oldest first, as named tuples."""
         session = Session.objects.filter(date=day).first()

@@ -251,7 +251,9 @@ let cursor = 0;
 let asking = 0;
 
 const PLACES = [
-  ["Overview", "/", "G O"], ["Stream", "/streaming/", "G S"], ["Patterns", "/patterns/", "G P"], ["API", "/api/docs/", ""],
+  ["Overview", "/", "G O"], ["Stream", "/streaming/", "G S"], ["Patterns", "/patterns/", "G P"], ["Rankings", "/rankings/", "G R"], ["Sectors", "/sectors/", "G E"],
+  ["Rotation", "/rotation/", "G Q"], ["Stages", "/stages/", "G T"], ["Breadth", "/breadth/", "G B"], ["Averages", "/averages/", "G A"],
+  ["Watchlists", "/watchlists/", "G W"], ["Screens", "/screens/", ""], ["API", "/api/docs/", ""],
 ];
 
 function offer(found) {
@@ -312,7 +314,7 @@ asked?.addEventListener("keydown", (event) => {
 for (const dialog of document.querySelectorAll("dialog")) dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
 
 /* Keys */
-const GO = { o: "/", s: "/streaming/", p: "/patterns/" };
+const GO = { o: "/", s: "/streaming/", p: "/patterns/", r: "/rankings/", e: "/sectors/", q: "/rotation/", t: "/stages/", b: "/breadth/", a: "/averages/", w: "/watchlists/" };
 let going = 0;
 export const keys = new Map();
 
