@@ -46,6 +46,8 @@ class User(AbstractUser):
 
     theme = models.CharField(max_length=10, choices=Theme.choices, blank=True, default=Theme.SYSTEM)
     palette = models.CharField(max_length=10, choices=Palette.choices, blank=True, default=Palette.SAFE)
+    hollow = models.BooleanField(default=False, help_text="draw rising candles hollow, for readers who see no hue")
+    single_keys = models.BooleanField(default=True, help_text="whether single keys act on pages")
 
     class Meta:
         db_table = "accounts_user"
