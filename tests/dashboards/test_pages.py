@@ -7,8 +7,8 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from dashboards import views
 from dashboards.templatetags import wording
+from dashboards.views import live
 from marketdata.models import Bar, DailyBar, Heartbeat, Membership, Session, Symbol, Universe
 from patterns.models import Detection
 from tests.conftest import load_first_rows
@@ -183,7 +183,7 @@ def test_a_retracted_detection_is_struck_through_and_stays(reader):
 
 
 def test_the_list_of_detections_filters_and_turns_pages(reader, monkeypatch):
-    monkeypatch.setattr(views, "ROWS_A_PAGE", 2)
+    monkeypatch.setattr(live, "ROWS_A_PAGE", 2)
     for back in range(1, 6):
         store_detection("AAPL", back=back)
     store_detection("MSFT", pattern="doji")

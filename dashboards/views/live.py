@@ -1,8 +1,8 @@
-"""The pages. Each is complete as the server renders it; scripts only keep it fresh."""
+"""The stream, one symbol, the finder and the list of detections."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
@@ -22,13 +22,10 @@ from patterns.models import Detection
 
 MINUTE = timedelta(minutes=1)
 INTERVALS = {"1m": MINUTE, "5m": 5 * MINUTE, "15m": 15 * MINUTE, "30m": 30 * MINUTE, "1h": 60 * MINUTE, "4h": 240 * MINUTE}
-INDEX_FUNDS = ("SPY", "QQQ", "IWM", "DIA", "GLD")
 MINUTES_SHOWN = 10
 MINUTES_STILL_OPEN = 2  # bars of these may still arrive while the page loads
 LIVE_SECONDS = 30  # what was stored later than this after its minute came from history
 FOUND_SHOWN = 3
-FOUND_ON_OVERVIEW = 18
-FOUND_LOOKED_AT = 400
 STRIP_SCALES = (10, 20, 30, 60, 120, 300, 1000)
 LABEL_ROOM = 78  # percent of the strip's width
 DETECTIONS_OF_SYMBOL = 60
@@ -60,24 +57,6 @@ class Quote:
     def change(self) -> float | None:
         """Return the change in percent; None without one of the two prices."""
         return float(self.difference / self.previous * 100) if self.difference is not None and self.previous else None
-
-
-@dataclass
-class Sector:
-    """One row of the map: the symbols of a sector, in alphabetical order for the whole day."""
-
-    name: str
-    quotes: list[Quote] = field(default_factory=list)
-
-    @property
-    def up(self) -> int:
-        """Return how many rise."""
-        return sum(1 for quote in self.quotes if quote.change is not None and round(quote.change, 2) > 0)
-
-    @property
-    def of(self) -> int:
-        """Return how many have a change at all."""
-        return sum(1 for quote in self.quotes if quote.change is not None)
 
 
 @dataclass(frozen=True)
@@ -122,96 +101,6 @@ def _quote(symbol: Any) -> Quote:
         at=symbol.last_at,
         previous=symbol.previous_close,
         previous_date=symbol.previous_date,
-    )
-
-
-def _sectors(quotes: Iterable[Quote]) -> list[Sector]:
-    """Return the map's rows: the largest sector first, funds and the rest without a sector last."""
-    rows: dict[str, Sector] = {}
-    for quote in sorted(quotes, key=lambda quote: quote.symbol):
-        name = quote.sector or "No sector"
-        rows.setdefault(name, Sector(name)).quotes.append(quote)
-    return sorted(rows.values(), key=lambda row: (row.name == "No sector", -len(row.quotes), row.name))
-
-
-def _sparkline(closes: list[Decimal], *, base: Decimal | None, of: int) -> dict[str, Any] | None:
-    """
-    Return an SVG path in a box of 140 × 32 for closes five minutes apart.
-
-    The box is as long as the whole session (`of` closes), so that the line's length tells the time. None for fewer than two closes.
-    """
-    if len(closes) < 2:
-        return None
-    known = [float(close) for close in closes] + ([float(base)] if base else [])
-    low, high = min(known), max(known)
-
-    def height(value: float) -> float:
-        return round(29 - 26 * (value - low) / ((high - low) or 1), 1)
-
-    step = 140 / max(of, len(closes))
-    places = [(round(index * step, 1), height(float(close))) for index, close in enumerate(closes)]
-    return {
-        "path": "M" + "L".join(f"{x} {y}" for x, y in places),
-        "end": places[-1],
-        "base": height(float(base)) if base else None,
-    }
-
-
-def _index_strip(quotes: dict[str, Quote], now: datetime) -> list[dict[str, Any]]:
-    """Return the first four index funds of the universe, with the line of the session's day in steps of five minutes."""
-    chosen = [quotes[symbol] for symbol in INDEX_FUNDS if symbol in quotes][:4]
-    session = Session.objects.open_or_next(now)
-    if session is None:
-        return [{"quote": quote, "line": None} for quote in chosen]
-    closes: dict[str, list[Decimal]] = defaultdict(list)
-    for symbol, close in Bar.objects.every_five_minutes([quote.symbol for quote in chosen], session.open, session.close):
-        closes[symbol].append(close)
-    whole = int((session.close - session.open) / (5 * MINUTE))
-    return [{"quote": quote, "line": _sparkline(closes[quote.symbol], base=quote.previous, of=whole)} for quote in chosen]
-
-
-@dataclass(frozen=True)
-class FoundBar:
-    """What was found on one bar: the best detection, and how many more."""
-
-    best: Detection
-    more: int
-
-
-def _found_by_bar(found: list[Detection]) -> list[FoundBar]:
-    """Return one entry a bar, the newest bar first and the best shape first."""
-    by_bar: dict[tuple[str, str, datetime], list[Detection]] = defaultdict(list)
-    for detection in found:
-        by_bar[detection.symbol_id, detection.timeframe, detection.timestamp].append(detection)
-    rows = [FoundBar(max(group, key=_strength), len(group) - 1) for group in by_bar.values()]
-    return sorted(rows, key=lambda row: (row.best.timestamp, *_strength(row.best)), reverse=True)
-
-
-@require_safe
-def overview(request: HttpRequest) -> HttpResponse:
-    """Show the market now, from stored bars."""
-    now = timezone.now()
-    symbols = Symbol.objects.in_universe(settings.SYMBOL_UNIVERSE_KEY).with_last_bar().with_close_before(_exchange_day(now))
-    quotes = [_quote(symbol) for symbol in symbols]
-    moves = Counter(
-        "none" if quote.change is None else "flat" if not round(quote.change, 2) else "up" if quote.change > 0 else "down"
-        for quote in quotes
-    )
-    newest = max((quote.at for quote in quotes if quote.at), default=None)
-    return render(
-        request,
-        "dashboards/overview.html",
-        {
-            "quotes": sorted(quotes, key=lambda quote: (quote.change is None, -(quote.change or 0), quote.symbol)),
-            "sectors": _sectors(quotes),
-            "indices": _index_strip({quote.symbol: quote for quote in quotes}, now),
-            "moves": moves,
-            "newest": newest,
-            "count": sum(1 for quote in quotes if quote.at == newest) if newest else 0,
-            "found": _found_by_bar(list(Detection.objects.newest_first()[:FOUND_LOOKED_AT]))[:FOUND_ON_OVERVIEW],
-            "found_limit": FOUND_ON_OVERVIEW,
-            "initial": {"closes": {quote.symbol: float(quote.previous) for quote in quotes if quote.previous}},
-        },
     )
 
 
