@@ -19,7 +19,7 @@ from rest_framework.views import APIView
 
 from marketdata.gaps import coverage
 from marketdata.intervals import candles
-from marketdata.models import Bar, Gap, Session, Symbol, Universe
+from marketdata.models import Bar, BarRevision, Gap, Session, Symbol, Universe
 from marketdata.serializers import (
     BarsAnswer,
     BarsQuery,
@@ -30,6 +30,8 @@ from marketdata.serializers import (
     GapsAnswer,
     GapsQuery,
     Parameters,
+    RevisionsAnswer,
+    RevisionsQuery,
     SymbolAnswer,
     SymbolRow,
     SymbolsAnswer,
@@ -209,6 +211,26 @@ class Gaps(APIView):
         page = found[: asked["limit"]]
         cursor = str(page[-1].pk) if len(found) > len(page) else None
         return Response({"next": cursor, "gaps": GapRow(page, many=True).data}, headers=_link(request, cursor))
+
+
+class Revisions(APIView):
+    """What stored minutes said before they were replaced."""
+
+    required_scope = "read:bars"
+
+    @extend_schema(parameters=[RevisionsQuery], responses=RevisionsAnswer, operation_id="revisions_list")
+    def get(self, request: Request) -> Response:
+        """Return the old values of a symbol's minutes that start in [from, to), the last replaced first."""
+        asked = _checked(RevisionsQuery, request)
+        rows = BarRevision.objects.filter(symbol_id=asked["symbol"]).order_by("-replaced_at", "-revision")
+        if "from" in asked:
+            rows = rows.filter(timestamp__gte=asked["from"])
+        if "to" in asked:
+            rows = rows.filter(timestamp__lt=asked["to"])
+        found = list(rows[: asked["limit"]])
+        if not found:
+            _ensure_known(asked["symbol"])
+        return Response(RevisionsAnswer({"symbol": asked["symbol"], "count": len(found), "revisions": found}).data)
 
 
 class CoverageOfDay(APIView):

@@ -476,6 +476,23 @@ class GapState(models.TextChoices):
     EMPTY = "empty", "asked, no trade"
 
 
+class GapQuerySet(models.QuerySet["Gap"]):
+    """Questions to the ledger of gaps."""
+
+    def reaching_past(self, moment: datetime) -> "GapQuerySet":
+        """Return gaps whose last minute is `moment` or later."""
+        return self.filter(last_minute__gte=moment)
+
+    def spans_since(self, moment: datetime) -> "models.QuerySet[Gap, dict[str, Any]]":
+        """Return each distinct span of open and repaired gaps that reaches past `moment`, with how many `symbols` share it; newest first."""
+        told = self.reaching_past(moment).filter(state__in=[GapState.OPEN, GapState.REPAIRED])
+        return (
+            told.values("first_minute", "last_minute", "state")
+            .annotate(symbols=models.Count("symbol"))
+            .order_by("-last_minute", "-first_minute", "state")
+        )
+
+
 class Gap(models.Model):
     """Minutes of one symbol, [first_minute, last_minute], that no evidence covers, until REST was asked for them."""
 
@@ -490,6 +507,8 @@ class Gap(models.Model):
     attempts = models.IntegerField(default=0)
     bars_found = models.IntegerField(default=0)
     last_error = models.CharField(max_length=300, blank=True, default="")
+
+    objects = GapQuerySet.as_manager()
 
     class Meta:
         db_table = "gaps"

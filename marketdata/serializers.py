@@ -11,7 +11,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from marketdata.bars.interval import INTERVALS, Candle
-from marketdata.models import Bar, Gap, GapCause, GapState, Symbol, Universe
+from marketdata.models import Bar, BarRevision, Gap, GapCause, GapState, Symbol, Universe
 
 SYMBOL_FORM = r"^[A-Za-z0-9.\-/]{1,20}\Z"
 EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
@@ -151,6 +151,18 @@ class GapsQuery(Parameters):
     since = MomentField(required=False, help_text="gaps that reach past this moment")
     limit = serializers.IntegerField(min_value=1, max_value=1000, default=100)
     cursor = serializers.RegexField(r"^\d{1,18}\Z", required=False, help_text="`next` of the page before")
+
+
+class RevisionsQuery(Parameters):
+    """What `/api/revisions/` can be asked."""
+
+    symbol = SymbolField(help_text="the ticker, case kept")
+    to = MomentField(required=False, help_text="minutes that start before it")
+    limit = serializers.IntegerField(min_value=1, max_value=1000, default=200)
+
+    def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
+        """Add `from`, which Python keeps for itself."""
+        return {"from": MomentField(required=False, help_text="minutes that start at it or later"), **super().get_fields()}
 
 
 class CoverageQuery(Parameters):
@@ -302,6 +314,29 @@ class GapsAnswer(serializers.Serializer[Any]):
 
     next = serializers.CharField(allow_null=True, help_text="cursor of the next page")
     gaps = GapRow(many=True)
+
+
+class RevisionRow(serializers.Serializer[BarRevision]):
+    """A minute as it stood before it was replaced."""
+
+    t = serializers.DateTimeField(source="timestamp", help_text="start of the minute")
+    revision = serializers.IntegerField(help_text="the number that these values had; the values after it have the next one")
+    o = ExactNumber(source="open")
+    h = ExactNumber(source="high")
+    l = ExactNumber(source="low")  # noqa: E741 - the name on the wire
+    c = ExactNumber(source="close")
+    v = ExactNumber(source="volume")
+    cause = serializers.CharField(help_text="late, corrected, backfill, reconcile")
+    stored_at = serializers.DateTimeField(help_text="from when on these were the values")
+    replaced_at = serializers.DateTimeField()
+
+
+class RevisionsAnswer(serializers.Serializer[Any]):
+    """The newest replacements of a symbol's minutes, the last one first."""
+
+    symbol = serializers.CharField()
+    count = serializers.IntegerField()
+    revisions = RevisionRow(many=True)
 
 
 class CoverageRow(serializers.Serializer[Any]):

@@ -4,12 +4,22 @@ from typing import Any
 
 from rest_framework import serializers
 
+from marketdata.bars.interval import INTERVALS
 from marketdata.serializers import ExactNumber, MomentField, Parameters, SymbolField
 from patterns.detectors import DETECTORS
 from patterns.indicators.minute import NAMES
 from patterns.models import Detection, Direction, IndicatorValue, Status
 
 TIMEFRAMES = ["1m"]
+
+
+def known_indicators(text: str) -> list[str]:
+    """Return the names in a text that joins them by commas. ValidationError tells the known ones."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    unknown = [name for name in names if name not in NAMES]
+    if unknown or not names:
+        raise serializers.ValidationError(f"No indicator is called {', '.join(unknown) or 'nothing'}. There are: {', '.join(NAMES)}.")
+    return names
 
 
 class PatternsQuery(Parameters):
@@ -46,11 +56,31 @@ class IndicatorsQuery(Parameters):
 
     def validate_name(self, value: str) -> list[str]:
         """Return the names. ValidationError tells the known ones."""
-        names = [name.strip() for name in value.split(",") if name.strip()]
-        unknown = [name for name in names if name not in NAMES]
-        if unknown or not names:
-            raise serializers.ValidationError(f"No indicator is called {', '.join(unknown) or 'nothing'}. There are: {', '.join(NAMES)}.")
-        return names
+        return known_indicators(value)
+
+
+class LinesQuery(Parameters):
+    """GET /api/indicators/{symbol}/lines/."""
+
+    interval = serializers.ChoiceField(choices=list(INTERVALS), default="1m", help_text="length of a bar")
+    name = serializers.CharField(max_length=400, help_text=f"one or several joined by commas: {', '.join(NAMES)}")
+    to = MomentField(required=False, help_text="bars that start before it")
+    as_of = MomentField(required=False, help_text="from the bars as they stood at this moment")
+    adjusted = serializers.BooleanField(default=False, help_text="from bars as after the splits that followed")
+    limit = serializers.IntegerField(min_value=1, max_value=5000, default=500, help_text="bars; the newest ones where more fit")
+
+    def validate_name(self, value: str) -> list[str]:
+        """Return the names. ValidationError tells the known ones."""
+        return known_indicators(value)
+
+
+class LinesAnswer(serializers.Serializer[Any]):
+    """Indicator lines over the newest bars, oldest first: `values[name]` beside `t`, null where too few bars are stored."""
+
+    symbol = serializers.CharField()
+    interval = serializers.CharField()
+    t = serializers.ListField(child=serializers.DateTimeField(), help_text="starts of the bars")
+    values = serializers.DictField(child=serializers.ListField(child=serializers.FloatField(allow_null=True)))
 
 
 class DetectionRow(serializers.ModelSerializer[Detection]):

@@ -1,5 +1,6 @@
 """How numbers, times and the frame are said on a page. The scripts say the same in `static/js/words.js`."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -9,7 +10,7 @@ from django import template
 from django.conf import settings
 from django.utils import timezone
 
-from marketdata.models import Bar, Heartbeat, Session, Symbol
+from marketdata.models import Bar, Gap, GapState, Heartbeat, Reconciliation, Session, Symbol
 from patterns.detectors import DETECTORS
 from patterns.models import Detection
 
@@ -18,6 +19,9 @@ register = template.Library()
 NEW_YORK = ZoneInfo("America/New_York")
 MINUS = "\N{MINUS SIGN}"
 NONE = "\N{EN DASH}"  # a missing value is never a zero
+MINUTE = timedelta(minutes=1)
+HAIR = 0.12  # percent of the strip's width: a gap of one minute is still seen
+SPANS_IN_STRIP = 120
 FEED_QUIET_SECONDS = 30
 HEAT_STEPS = (0.25, 0.75, 1.5, 2.5)
 BAR_UNITS_PER_PERCENT = 14
@@ -126,6 +130,12 @@ def shape_width(confidence: float) -> str:
 
 
 @register.filter
+def agreement(score: Reconciliation) -> str:
+    """Say how many of the compared bars agreed, in percent, cut and not rounded: 99.999 is not 100."""
+    return f"{int(10_000 * score.matched / score.compared) / 100:.2f}%" if score.compared else "nothing to compare"
+
+
+@register.filter
 def side(value: float) -> str:
     """Return the class of a tick: rise, fall, or rest where it rounds to zero."""
     whole = round(value)
@@ -204,6 +214,27 @@ def day_strip(session: Session | None, now: datetime) -> dict[str, Any]:
     return {"pieces": pieces, "now": at if session.pre_open <= now else None}
 
 
+def gap_strips(spans: Iterable[dict[str, Any]], session: Session) -> list[dict[str, Any]]:
+    """
+    Return the hatched pieces of the strip: spans that touch or overlap are one piece, an open one hides a repaired one.
+
+    `spans` have first_minute, last_minute, state and symbols; lengths are percents, at least the width of a hair.
+    """
+    pieces: list[dict[str, Any]] = []
+    for span in sorted(spans, key=lambda span: (span["state"] != GapState.OPEN, span["first_minute"])):
+        first, last, still = span["first_minute"], span["last_minute"] + MINUTE, span["state"] == GapState.OPEN
+        near = next((piece for piece in pieces if piece["open"] == still and first <= piece["last"] and last >= piece["first"]), None)
+        if near is None:
+            pieces.append({"first": first, "last": last, "open": still, "symbols": span["symbols"]})
+        else:
+            near["first"], near["last"] = min(near["first"], first), max(near["last"], last)
+            near["symbols"] = max(near["symbols"], span["symbols"])
+    for piece in pieces:
+        piece["left"] = _share(piece["first"], session)
+        piece["width"] = round(max(HAIR, _share(piece["last"], session) - piece["left"]), 3)
+    return sorted(pieces, key=lambda piece: piece["open"])  # open ones are drawn last, on top
+
+
 def what_next(session: Session | None, now: datetime) -> str:
     """Say what the session does next."""
     if session is None:
@@ -241,13 +272,15 @@ def frame() -> dict[str, Any]:
     """
     Return what stands on every page: the day, the clock, the status line.
 
-    Six queries, whatever the page and however large the market.
+    Eight queries, whatever the page and however large the market.
     """
     now = timezone.now()
     session = Session.objects.open_or_next(now)
     newest = Bar.objects.newest_minute()
     universe = Symbol.objects.in_universe(settings.SYMBOL_UNIVERSE_KEY)
     last = Detection.objects.newest_first().first()
+    spans = list(Gap.objects.spans_since(session.pre_open)[:SPANS_IN_STRIP]) if session else []
+    gaps = gap_strips(spans, session) if session else []
     return {
         "now": now,
         "session": session,
@@ -260,4 +293,7 @@ def frame() -> dict[str, Any]:
         "count": Bar.objects.filter(timestamp=newest, symbol__in=universe).count() if newest else 0,
         "of": universe.count(),
         "last_detection": last,
+        "gaps": gaps,
+        "open_gaps": [piece for piece in gaps if piece["open"]],
+        "reconciled": Reconciliation.objects.filter(finished_at__isnull=False, error="").first(),
     }

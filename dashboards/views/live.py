@@ -1,5 +1,7 @@
 """The stream, one symbol, the finder and the list of detections."""
 
+import asyncio
+import contextlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,12 +12,14 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.conf import settings
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
+from dashboards import wire
+from dashboards.hub import Outbox, hub_of_this_process
 from dashboards.templatetags.wording import NEW_YORK, iso, pattern_kinds, pattern_name
 from marketdata.models import Bar, Session, Symbol
 from patterns.models import Detection
@@ -33,6 +37,9 @@ BARS_AS_TABLE = 60
 FINDS = 12
 ROWS_A_PAGE = 60
 LAST_PAGE = 500  # an offset costs what it skips
+SECONDS_FOR_THE_HUB = 3.0
+TOPICS_AT_ONCE = 20
+LONGEST_NUMBER = 16
 
 
 @dataclass(frozen=True)
@@ -298,3 +305,25 @@ def detections(request: HttpRequest) -> HttpResponse:
             "older": urlencode({**address, "page": page + 1}) if len(rows) > ROWS_A_PAGE and page < LAST_PAGE else "",
         },
     )
+
+
+@require_safe
+async def messages(request: HttpRequest) -> HttpResponse:
+    """
+    Give what came on each asked topic (`TOPIC@SEQ`, the number of the last message seen, none at first) in the words of `/ws/live`.
+
+    For pages whose network lets no socket through. 503 while this process hears nothing from the rest of the stack.
+    """
+    hub = hub_of_this_process(settings.REDIS_URL)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(SECONDS_FOR_THE_HUB):
+            await hub.up.wait()
+    if not hub.live:
+        return JsonResponse({"detail": "Redis does not answer, so nothing live is known here. The tables are asked instead."}, status=503)
+    outbox = Outbox(hub.board)
+    for text in request.GET.getlist("topic")[:TOPICS_AT_ONCE]:
+        topic, _, after = text.rpartition("@")
+        if wire.topic_fault(topic) is None:
+            outbox.resume(topic, int(after)) if after.isdecimal() and len(after) < LONGEST_NUMBER else outbox.watch(topic)
+    told = ",".join(outbox.messages(lambda: wire.iso(timezone.now())))
+    return HttpResponse(f"[{told}]", content_type="application/json", headers={"Cache-Control": "no-store"})
