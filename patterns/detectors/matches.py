@@ -7,7 +7,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from marketdata.bars.window import Integers
+from marketdata.bars.window import BarWindow, Integers
 
 
 class Nature(StrEnum):
@@ -50,3 +50,79 @@ class Matches:
 
     def __len__(self) -> int:
         return len(self.end)
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """
+    One thing that was measured, and whether it stands in the relation (">=", "<=", "==", ">", "<") to its threshold.
+
+    A condition that is not passed belongs to a shape all the same where it only counts in the confidence: volume at the break, say.
+    """
+
+    name: str
+    measured: float | None
+    relation: str
+    threshold: float | None
+    passed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A turning point: the start of its bar in Unix ms, the price there, and what people call it."""
+
+    at_ms: int
+    price: float
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line to draw from one moment and price to another: "neckline", "upper", "lower", "pole", "level", "curve"."""
+
+    from_at_ms: int
+    from_price: float
+    to_at_ms: int
+    to_price: float
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """What a chart draws of a shape; `level` is the price whose crossing confirmed it."""
+
+    points: tuple[Point, ...]
+    lines: tuple[Line, ...]
+    level: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """
+    A chart pattern found: the index in the window of the bar that confirms it, +1, -1 or 0, and why.
+
+    `confidence` in [0, 1] is the quality of the shape by its family's formula; whether it pays is another matter.
+    """
+
+    end: int
+    direction: int
+    confidence: float
+    conditions: tuple[Condition, ...]
+    geometry: Geometry
+
+
+@dataclass(frozen=True, slots=True)
+class ShapeDetector:
+    """
+    One chart pattern: its stored and its human name, the intervals it is looked for on, and the function that finds it.
+
+    `find(window, ends)` returns the shapes that the bars `ends` (ascending indices) confirm, ordered by them, at most one a bar. It looks at
+    no bar after the confirming one and at no more than `look_back` before it, and speaks only where so many are there.
+    """
+
+    pattern_type: str
+    name: str
+    nature: Nature
+    intervals: tuple[str, ...]
+    look_back: int
+    find: Callable[[BarWindow, Integers], list[Shape]]
