@@ -43,7 +43,7 @@ def curves(
     window = _window(symbol, bars)
     first = max(0, len(bars) - limit)
     values = minute_values(window, np.arange(first, len(bars), dtype=np.int64))
-    values[VWAP] = _vwap(window, interval)[first:]
+    values[VWAP] = _vwap(window, interval, cut=len(bars) == limit + before)[first:]
     return [bar.start for bar in bars[first:]], {
         name: [_known(value) for value in values[name].tolist()] for name in names if name in NAMES
     }
@@ -60,13 +60,13 @@ def _window(symbol: str, bars: Sequence[Candle]) -> BarWindow:
     )  # fmt: skip
 
 
-def _vwap(window: BarWindow, interval: str) -> Floats:
-    """Return the session's VWAP at each bar; where the first session of the window is not whole, and on days and weeks, NaN."""
+def _vwap(window: BarWindow, interval: str, *, cut: bool) -> Floats:
+    """Return the session's VWAP at each bar; NaN on days and weeks, and in the first session where more of it is stored than was read."""
     if interval not in INTRADAY:
         return np.full(len(window), np.nan)
     opens = session_opens(window.opened_at_ms)
     whole = opens.copy()
-    if opens[0] != NEVER and window.opened_at_ms[0] > opens[0]:
+    if cut and opens[0] != NEVER and window.opened_at_ms[0] > opens[0]:
         whole[opens == opens[0]] = NEVER
     nothing = np.zeros(1)
     turnover, volume = session_sums(window, whole, begin=np.zeros(1, dtype=np.int64), turnover=nothing, volume=nothing)

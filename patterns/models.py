@@ -42,6 +42,10 @@ class DetectionQuerySet(models.QuerySet["Detection"]):
         """Return one symbol's detections."""
         return self.filter(symbol_id=symbol)
 
+    def found_by(self, moment: datetime) -> "DetectionQuerySet":
+        """Return what was known at a moment."""
+        return self.filter(detection_timestamp__lte=moment)
+
     def found_before(self, number: int) -> "DetectionQuerySet":
         """Return what was found before the detection of that number."""
         return self.filter(id__lt=number)

@@ -11,7 +11,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from marketdata.models import Bar, Gap, GapState, Heartbeat, Reconciliation, Session, Symbol
-from patterns.detectors import DETECTORS
+from patterns.detectors import DETECTORS, SHAPES, name_of
 from patterns.models import Detection
 
 register = template.Library()
@@ -180,13 +180,43 @@ def exchange(code: str) -> str:
 @register.filter
 def pattern_name(pattern_type: str) -> str:
     """Say a pattern by its proper name."""
-    detector = DETECTORS.get(pattern_type)
-    return detector.name if detector else pattern_type.replace("_", " ").capitalize()
+    return name_of(pattern_type)
 
 
 def pattern_kinds() -> list[tuple[str, str]]:
     """Return every pattern that is looked for, stored and proper name, by proper name."""
-    return sorted(((kind, detector.name) for kind, detector in DETECTORS.items()), key=lambda pair: pair[1])
+    return sorted(((kind, detector.name) for kind, detector in (DETECTORS | SHAPES).items()), key=lambda pair: pair[1])
+
+
+@register.filter
+def range_place(price: Number | None, figures: Any) -> float | None:
+    """Return where a price stands between a low and a high, 0 to 100; None where one of the three is not known."""
+    if price is None or figures.low is None or figures.high is None or figures.high <= figures.low:
+        return None
+    return round(100 * min(1.0, max(0.0, float((Decimal(price) - figures.low) / (figures.high - figures.low)))), 2)
+
+
+@register.filter
+def number(value: Number | None, places: int = 2) -> str:
+    """Say a number with so many decimals and a true minus."""
+    if value is None:
+        return NONE
+    return f"{value:,.{places}f}".replace("-", MINUS)
+
+
+@register.filter
+def signed(value: Number | None, places: int = 1) -> str:
+    """Say a signed number with so many decimals; what rounds to zero has no sign."""
+    if value is None:
+        return NONE
+    text = f"{abs(value):,.{places}f}"
+    return text if float(text.replace(",", "")) == 0 else f"{'+' if value > 0 else MINUS}{text}"
+
+
+@register.filter
+def input_moment(moment: datetime | None) -> str:
+    """Return a moment as an input of date and time holds it, in New York."""
+    return moment.astimezone(NEW_YORK).strftime("%Y-%m-%dT%H:%M") if moment else ""
 
 
 def _share(moment: datetime, session: Session) -> float:

@@ -1,4 +1,4 @@
-"""The stream, one symbol, the finder and the list of detections."""
+"""The stream, the finder, the list of detections, and what is live by HTTP."""
 
 import asyncio
 import contextlib
@@ -20,7 +20,7 @@ from django.views.decorators.http import require_safe
 
 from dashboards import wire
 from dashboards.hub import Outbox, hub_of_this_process
-from dashboards.templatetags.wording import NEW_YORK, iso, pattern_kinds, pattern_name
+from dashboards.templatetags.wording import NEW_YORK, iso, pattern_kinds
 from marketdata.models import Bar, Session, Symbol
 from patterns.models import Detection
 
@@ -32,8 +32,6 @@ LIVE_SECONDS = 30  # what was stored later than this after its minute came from 
 FOUND_SHOWN = 3
 STRIP_SCALES = (10, 20, 30, 60, 120, 300, 1000)
 LABEL_ROOM = 78  # percent of the strip's width
-DETECTIONS_OF_SYMBOL = 60
-BARS_AS_TABLE = 60
 FINDS = 12
 ROWS_A_PAGE = 60
 LAST_PAGE = 500  # an offset costs what it skips
@@ -215,45 +213,6 @@ def streaming(request: HttpRequest) -> HttpResponse:
             },
         },
     )
-
-
-@require_safe
-def symbol(request: HttpRequest, symbol: str) -> HttpResponse:
-    """Show one symbol: price, chart, detections."""
-    now = timezone.now()
-    row = Symbol.objects.filter(pk=symbol).with_last_bar().with_close_before(_exchange_day(now)).first()
-    if row is None:
-        return render(request, "dashboards/no_symbol.html", {"asked": symbol, "near": _near(symbol)}, status=404)
-    bars = list(Bar.objects.of(row.symbol).newest_first()[:BARS_AS_TABLE])
-    found = list(Detection.objects.of_symbol(row.symbol).order_by("-timestamp", "-confidence")[:DETECTIONS_OF_SYMBOL])
-    quote = _quote(row)
-    return render(
-        request,
-        "dashboards/symbol.html",
-        {
-            "symbol": row,
-            "quote": quote,
-            "found": found,
-            "retracted": sum(1 for detection in found if detection.status == "retracted"),
-            "bars": bars,
-            "initial": {
-                "symbol": row.symbol,
-                "previous": float(quote.previous) if quote.previous else None,
-                "found": [_told(detection) for detection in found],
-                "revisions": {iso(bar.timestamp): bar.revision for bar in bars if bar.revision},
-            },
-        },
-    )
-
-
-def _told(detection: Detection) -> dict[str, Any]:
-    """Return a detection as the scripts know it from `/api/patterns/`."""
-    return {
-        "id": detection.id, "symbol": detection.symbol_id, "pattern_type": detection.pattern_type, "name": pattern_name(detection.pattern_type),
-        "timeframe": detection.timeframe, "timestamp": iso(detection.timestamp), "detection_timestamp": iso(detection.detection_timestamp),
-        "confidence": detection.confidence, "direction": detection.direction, "status": detection.status, "status_at": iso(detection.status_at),
-        "bar_revision": detection.bar_revision, "detail": detection.detail,
-    }  # fmt: skip
 
 
 def _near(text: str) -> list[Symbol]:
