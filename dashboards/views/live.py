@@ -21,8 +21,9 @@ from django.views.decorators.http import require_safe
 from dashboards import wire
 from dashboards.hub import Outbox, hub_of_this_process
 from dashboards.templatetags.wording import NEW_YORK, iso, pattern_kinds
+from marketdata.bars.interval import INTERVALS as BAR_INTERVALS
 from marketdata.models import Bar, Session, Symbol
-from patterns.models import Detection
+from patterns.models import Detection, Status
 
 MINUTE = timedelta(minutes=1)
 INTERVALS = {"1m": MINUTE, "5m": 5 * MINUTE, "15m": 15 * MINUTE, "30m": 30 * MINUTE, "1h": 60 * MINUTE, "4h": 240 * MINUTE}
@@ -35,6 +36,10 @@ LABEL_ROOM = 78  # percent of the strip's width
 FINDS = 12
 ROWS_A_PAGE = 60
 LAST_PAGE = 500  # an offset costs what it skips
+FILTERS = {
+    "symbol": "symbol", "pattern": "pattern_type", "interval": "timeframe", "sector": "symbol__sector", "shape": "confidence__gte",
+    "direction": "direction", "status": "status",
+}  # fmt: skip
 SECONDS_FOR_THE_HUB = 3.0
 TOPICS_AT_ONCE = 20
 LONGEST_NUMBER = 16
@@ -243,14 +248,19 @@ def _place(number: str) -> int:
 
 @require_safe
 def detections(request: HttpRequest) -> HttpResponse:
-    """List the detections, newest first."""
-    chosen = {name: request.GET.get(name, "").strip()[:40] for name in ("symbol", "pattern", "direction")}
-    columns = {"symbol": "symbol", "pattern": "pattern_type", "direction": "direction"}
+    """List the detections, newest first, filtered by what stands in the address."""
+    now = timezone.now()
+    chosen = {name: request.GET.get(name, "").strip()[:60] for name in FILTERS}
     chosen["symbol"] = _ticker(chosen["symbol"])
-    wanted = {columns[name]: value for name, value in chosen.items() if value}
+    wanted = {FILTERS[name]: value for name, value in chosen.items() if value}
+    fault = ""
+    if chosen["shape"] and not _is_share(chosen["shape"]):
+        fault = f"“{chosen['shape']}” is no shape; it is a number from 0 to 1. All shapes are shown."
+        del wanted[FILTERS["shape"]]
+        chosen["shape"] = ""
     page = _place(request.GET.get("page", "0"))
     first = page * ROWS_A_PAGE
-    rows = list(Detection.objects.newest_first().filter(**wanted)[first : first + ROWS_A_PAGE + 1])
+    rows = list(Detection.objects.newest_first().filter(**wanted).select_related("symbol")[first : first + ROWS_A_PAGE + 1])
     address = {name: value for name, value in chosen.items() if value}
     return render(
         request,
@@ -259,11 +269,24 @@ def detections(request: HttpRequest) -> HttpResponse:
             "rows": rows[:ROWS_A_PAGE],
             "chosen": chosen,
             "filtered": bool(wanted),
+            "fault": fault,
             "kinds": pattern_kinds(),
+            "intervals": list(BAR_INTERVALS),
+            "sectors": Symbol.objects.exclude(sector="").order_by("sector").values_list("sector", flat=True).distinct(),
+            "statuses": Status.choices,
+            "hour": Detection.objects.found_since(now - timedelta(hours=1)),
+            "first_page": page == 0,
             "newer": urlencode({**address, "page": page - 1}) if page else "",
             "older": urlencode({**address, "page": page + 1}) if len(rows) > ROWS_A_PAGE and page < LAST_PAGE else "",
         },
     )
+
+
+def _is_share(text: str) -> bool:
+    try:
+        return 0 <= float(text) <= 1
+    except ValueError:
+        return False
 
 
 @require_safe
