@@ -5,7 +5,7 @@ The schema of the market: symbols, universes, bars and what happened to them. Qu
 """
 
 from collections.abc import Iterable
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -18,6 +18,9 @@ from django.utils import timezone
 from timescale.db.models.fields import TimescaleDateTimeField
 
 from marketdata.bars.session import Hours, SessionTable
+
+MINUTE = timedelta(minutes=1)
+LIVE = timedelta(seconds=30)
 
 
 class Numeric(models.DecimalField):  # type: ignore[type-arg]  # it cannot be subscripted at run time
@@ -230,6 +233,17 @@ class BarQuerySet(models.QuerySet["Bar"]):
         chosen = self.filter(symbol__in=symbols, timestamp__gte=start, timestamp__lt=end, timestamp__minute__in=range(4, 60, 5))
         return chosen.order_by("symbol", "timestamp").values_list("symbol", "close")
 
+    def by_minute(self, moment: datetime) -> "models.QuerySet[Bar, dict[str, Any]]":
+        """
+        Return each minute from `moment` on, oldest first, with how many `bars` it has and their mean `delay` from its end to their storing.
+
+        Bars stored later than `LIVE` after their minute came from history and do not count in the delay.
+        """
+        stored = models.ExpressionWrapper(models.F("valued_at") - models.F("timestamp"), output_field=models.DurationField())
+        live = models.Q(revision=0, valued_at__lt=models.F("timestamp") + MINUTE + LIVE, valued_at__gte=models.F("timestamp") + MINUTE)
+        rows = self.filter(timestamp__gte=moment).values("timestamp")
+        return rows.annotate(bars=models.Count("*"), delay=models.Avg(stored, filter=live) - MINUTE).order_by("timestamp")
+
     def newest_minute(self) -> datetime | None:
         """Return the start of the newest stored minute of any symbol."""
         return self.order_by("-timestamp").values_list("timestamp", flat=True).first()
@@ -304,6 +318,14 @@ class BarRevision(models.Model):
         return f"{self.symbol_id} {self.timestamp:%Y-%m-%d %H:%M} r{self.revision}"
 
 
+class DailyBarQuerySet(models.QuerySet["DailyBar"]):
+    """Questions to the table of days."""
+
+    def symbols_with(self, days: int) -> int:
+        """Return how many symbols have so many days or more."""
+        return self.values("symbol").annotate(days=models.Count("date")).filter(days__gte=days).count()
+
+
 class DailyBar(models.Model):
     """One session of one symbol, unadjusted."""
 
@@ -320,6 +342,8 @@ class DailyBar(models.Model):
     source = models.SmallIntegerField(choices=Source.choices)
     source_version = models.BigIntegerField()
     updated_at = models.DateTimeField()
+
+    objects = DailyBarQuerySet.as_manager()
 
     class Meta:
         db_table = "ohlcv_daily"
@@ -388,6 +412,18 @@ class WriterLease(models.Model):
         return f"{self.name} epoch {self.epoch}"
 
 
+class RejectedEventQuerySet(models.QuerySet["RejectedEvent"]):
+    """Questions to the refused events."""
+
+    def by_reason(self, moment: datetime) -> "models.QuerySet[RejectedEvent, dict[str, Any]]":
+        """Return each reason since `moment` with how many `events` it had, the `last` moment and one symbol, the most frequent first."""
+        rows = self.filter(received_at__gte=moment).values("reason")
+        told = rows.annotate(
+            events=models.Sum("count"), last=models.Max("received_at"), example=models.Max("symbol"), words=models.Max("detail")
+        )
+        return told.order_by("-events", "reason")
+
+
 class RejectedEvent(models.Model):
     """What the feed sent and we refused, with the reason. Repeats of one reason in one flush beyond a bound share a row."""
 
@@ -398,6 +434,8 @@ class RejectedEvent(models.Model):
     symbol = models.CharField(max_length=40, blank=True, default="")
     count = models.IntegerField(default=1)
     raw = models.TextField(help_text="the event as received, cut at 2,000 characters")
+
+    objects = RejectedEventQuerySet.as_manager()
 
     class Meta:
         db_table = "rejected_events"
@@ -491,6 +529,15 @@ class GapQuerySet(models.QuerySet["Gap"]):
             .annotate(symbols=models.Count("symbol"))
             .order_by("-last_minute", "-first_minute", "state")
         )
+
+    def ledger(self) -> "models.QuerySet[Gap, dict[str, Any]]":
+        """Return the ledger by span, cause and state, the newest span first, with `symbols`, `bars` found, the newest error and times."""
+        spans = self.values("first_minute", "last_minute", "cause", "state")
+        told = spans.annotate(
+            symbols=models.Count("symbol"), bars=models.Sum("bars_found"), example=models.Min("symbol"), tries=models.Max("attempts"),
+            error=models.Max("last_error"), asked=models.Max("asked_at"), closed=models.Max("closed_at"),
+        )  # fmt: skip
+        return told.order_by("-last_minute", "-first_minute", "cause", "state")
 
 
 class Gap(models.Model):

@@ -103,6 +103,30 @@ def clock(moment: datetime | None) -> str:
 
 
 @register.filter
+def clock_seconds(moment: datetime | None) -> str:
+    """Say a moment as hour, minute and second of New York."""
+    return moment.astimezone(NEW_YORK).strftime("%H:%M:%S") if moment else NONE
+
+
+@register.filter
+def ago(moment: datetime, now: datetime) -> str:
+    """Say how long ago a moment was."""
+    return span(now - moment)
+
+
+@register.filter
+def from_below(height: float, base: float) -> float:
+    """Return where a column of that height begins, measured from above."""
+    return round(base - height, 1)
+
+
+@register.filter
+def done_count(steps: Iterable[Any]) -> int:
+    """Return how many steps are done."""
+    return sum(1 for step in steps if step.done)
+
+
+@register.filter
 def day(moment: datetime | None) -> str:
     """Say the exchange's day of a moment: 19 Nov."""
     return f"{moment.astimezone(NEW_YORK):%-d %b}" if moment else NONE

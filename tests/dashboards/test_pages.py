@@ -14,7 +14,7 @@ from patterns.models import Detection
 from tests.conftest import load_first_rows
 from tests.people import make_user, session_client
 
-PAGES = ["/", "/streaming/", "/patterns/", "/symbols/", "/symbols/?q=aa", "/symbols/AAPL/"]
+PAGES = ["/", "/streaming/", "/patterns/", "/operations/", "/symbols/", "/symbols/?q=aa", "/symbols/AAPL/"]
 MINUTE = timedelta(minutes=1)
 
 
@@ -277,7 +277,9 @@ def test_of_several_lines_the_worst_state_speaks(reader):
 # ---- What a page costs ------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("page", "most"), [("/", 16), ("/streaming/", 16), ("/patterns/", 16), ("/symbols/AAPL/", 20)])
+@pytest.mark.parametrize(
+    ("page", "most"), [("/", 16), ("/streaming/", 16), ("/patterns/", 16), ("/operations/", 28), ("/symbols/AAPL/", 20)]
+)
 def test_a_page_asks_a_bounded_number_of_questions_however_large_the_market(reader, page, most):
     def questions() -> int:
         with CaptureQueriesContext(connection) as asked:
