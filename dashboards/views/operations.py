@@ -14,6 +14,7 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 from kombu.exceptions import OperationalError
+from redis import RedisError
 
 from dashboards.templatetags.wording import FEED_WORDS, NEW_YORK, feed_state
 from marketdata.models import Bar, DailyBar, FeedSpan, Gap, GapState, Heartbeat, Reconciliation, RejectedEvent, Session, Symbol
@@ -104,7 +105,7 @@ def _waiting_tasks() -> int | None:
             return int(line.channel().queue_declare(queue=current_app.conf.task_default_queue, passive=True).message_count)
     except ChannelError:
         return 0  # an empty queue is none
-    except (OperationalError, OSError):
+    except (OperationalError, RedisError, OSError):
         return None
 
 
