@@ -59,6 +59,7 @@ class Board:
         self._closed: dict[str, Part] = {}
         self._forming: dict[str, Part] = {}
         self._detections: dict[str, Part] = {}
+        self._surveys: dict[str, Part] = {}
         self._feed = "null"
         self._snapshots: dict[str, str] = {}
 
@@ -117,6 +118,8 @@ class Board:
     def _whole(self, kind: str) -> str:
         if kind == wire.BARS:
             return wire.bars_data([*self._closed.values(), *self._forming.values()])
+        if kind == wire.MARKET:
+            return wire.market_data(self._surveys.values())
         return wire.patterns_data(self._detections.values()) if kind == wire.PATTERNS else self._feed
 
     def _keep(self, flush: Flush) -> None:
@@ -127,6 +130,8 @@ class Board:
             if flush.kind == wire.PATTERNS:
                 self._detections.pop(part.name, None)  # so that the order is that of the last word
                 self._detections[part.name] = part
+            elif flush.kind == wire.MARKET:
+                self._surveys[part.name] = part
             else:
                 self._keep_bar(part)
         while len(self._detections) > DETECTIONS_KEPT:
@@ -257,12 +262,13 @@ def _merged(topic: str, flushes: list[Flush]) -> tuple[str, int, int]:
     count = taken = 0
     for flush in flushes:
         parts = flush.by_symbol[symbol] if symbol else flush.parts
-        fresh = {(part.name, part.minute): part for part in parts}
+        fresh = {(part.name, part.minute if kind == wire.BARS else ""): part for part in parts}
         if taken and len(newest.keys() | fresh.keys()) > max(MERGED_BARS, len(newest)):
             break
         newest |= fresh
         count, taken = count + len(parts), taken + 1
-    return wire.bars_data(newest.values()), count - len(newest), taken
+    join = wire.market_data if kind == wire.MARKET else wire.bars_data
+    return join(newest.values()), count - len(newest), taken
 
 
 def _number(name: bytes) -> int:

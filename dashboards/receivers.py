@@ -20,7 +20,7 @@ from redis.retry import Retry
 from dashboards import wire
 from marketdata.bars.snapshot import BarChange, BarSnapshot
 from marketdata.signals import bars_closed, bars_moving, feed_changed
-from patterns.signals import patterns_detected, patterns_retracted
+from patterns.signals import market_surveyed, patterns_detected, patterns_retracted
 
 log = logging.getLogger(__name__)
 
@@ -126,3 +126,10 @@ def show_retractions(detections: list[dict[str, Any]], **_: Any) -> None:
     """Patterns no longer stand."""
     if detections:
         _announce(wire.PATTERNS, wire.found_patterns(retracted=detections))
+
+
+@receiver(market_surveyed, dispatch_uid="live market")
+def show_surveys(surveys: list[dict[str, Any]], **_: Any) -> None:
+    """The market was surveyed."""
+    if surveys:
+        _announce(wire.MARKET, wire.made_surveys(surveys))

@@ -17,10 +17,15 @@ import msgspec
 from marketdata.bars.snapshot import MINUTE_MS, SHARE, BarChange, BarSnapshot
 
 LOG_KEY = "live:log"  # a Redis stream; the id of an entry is its number
-BARS, PATTERNS, FEED = "bars", "patterns", "feed"
-SCOPES = {BARS: "read:bars", PATTERNS: "read:patterns", FEED: "read:bars"}  # what a token needs for a topic; a session needs none
+BARS, PATTERNS, FEED, MARKET = "bars", "patterns", "feed", "market"
+SCOPES = {
+    BARS: "read:bars",
+    PATTERNS: "read:patterns",
+    FEED: "read:bars",
+    MARKET: "read:market",
+}  # what a token needs for a topic; a session needs none
 
-_TOPIC = re.compile(r"bars(:[A-Za-z0-9.\-/]{1,20})?|patterns|feed")
+_TOPIC = re.compile(r"bars(:[A-Za-z0-9.\-/]{1,20})?|patterns|feed|market")
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
@@ -64,7 +69,7 @@ def topic_fault(topic: str) -> str | None:
     """Return one sentence on what is wrong with a topic, None for a good one."""
     if _TOPIC.fullmatch(topic):
         return None
-    return f"There is no topic {topic[:60]!r}; there are bars, bars:SYMBOL, patterns and feed."
+    return f"There is no topic {topic[:60]!r}; there are bars, bars:SYMBOL, patterns, feed and market."
 
 
 def kind_of(topic: str) -> str:
@@ -166,11 +171,16 @@ def feed_status(status: dict[str, Any]) -> bytes:
     return _encode(status)
 
 
+def made_surveys(surveys: Iterable[dict[str, Any]]) -> bytes:
+    """Return the data of surveys of the market, as `patterns.signals` describes them: which rows are new, not what they hold."""
+    return _encode({"surveys": [_in_utc(row) for row in surveys]})
+
+
 # ---- reading a flush back, only as deep as the hub must see ------------------------------------------------------------------------
 
 
 class Part(NamedTuple):
-    """One bar or one detection: what tells it from others, and its JSON. `forming` also stands for retracted."""
+    """One bar, detection or survey: what tells it from others, and its JSON. `forming` also stands for retracted."""
 
     name: str
     minute: str
@@ -208,6 +218,16 @@ class _PatternKey(msgspec.Struct):
     id: int
 
 
+class _MarketBody(msgspec.Struct):
+    surveys: list[msgspec.Raw]
+
+
+class _MarketKey(msgspec.Struct):
+    universe: str
+    as_of: str
+
+
+_market_bodies, _market_keys = msgspec.json.Decoder(_MarketBody), msgspec.json.Decoder(_MarketKey)
 _bar_bodies, _bar_keys = msgspec.json.Decoder(_BarBody), msgspec.json.Decoder(_BarKey)
 _pattern_bodies, _pattern_keys = msgspec.json.Decoder(_PatternBody), msgspec.json.Decoder(_PatternKey)
 
@@ -221,6 +241,9 @@ def read_flush(seq: int, kind: str, at: str, body: bytes) -> Flush:
     elif kind == PATTERNS:
         found = _pattern_bodies.decode(body)
         parts = (*_pattern_parts(found.detections, retracted=False), *_pattern_parts(found.retracted, retracted=True))
+    elif kind == MARKET:
+        rows = [(_market_keys.decode(raw), raw) for raw in _market_bodies.decode(body).surveys]
+        parts = tuple(Part(key.universe, key.as_of, False, bytes(raw).decode()) for key, raw in rows)
     by_symbol: dict[str, list[Part]] = {}
     for part in parts if kind == BARS else ():
         by_symbol.setdefault(part.name, []).append(part)
@@ -244,3 +267,8 @@ def patterns_data(parts: Iterable[Part]) -> str:
     for part in parts:
         (retracted if part.forming else standing).append(part.text)
     return f'{{"detections":[{",".join(standing)}],"retracted":[{",".join(retracted)}]}}'
+
+
+def market_data(parts: Iterable[Part]) -> str:
+    """Join surveys into the data of one message."""
+    return f'{{"surveys":[{",".join(part.text for part in parts)}]}}'

@@ -81,6 +81,11 @@ class Symbol(models.Model):
     exchange = models.CharField(max_length=20, blank=True, default="", help_text="primary exchange, ISO 10383 (XNAS, XNYS, ARCX)")
     sector = models.CharField(max_length=60, blank=True, default="", help_text="empty where unknown")
     industry = models.CharField(max_length=100, blank=True, default="")
+    market_cap = Numeric(null=True, blank=True, help_text="in dollars, where known")
+    sic_code = models.CharField(
+        max_length=4, blank=True, default="", db_default="", help_text="Standard Industrial Classification, as the SEC files it"
+    )
+    details_at = models.DateTimeField(null=True, blank=True, help_text="when REST was last asked for its details")
     active = models.BooleanField(default=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -123,11 +128,21 @@ class UniverseQuerySet(models.QuerySet["Universe"]):
         return list(found)
 
 
+class UniverseKind(models.TextChoices):
+    """What a universe is a list of."""
+
+    LIST = "list", "list of one's own"
+    INDEX = "index", "index"
+    FUND = "fund", "holdings of a fund"
+    THEME = "theme", "theme"
+
+
 class Universe(models.Model):
     """A named list of symbols in a stated order."""
 
     key = models.SlugField(max_length=60, primary_key=True)
     name = models.CharField(max_length=200)
+    kind = models.CharField(max_length=8, choices=UniverseKind.choices, default=UniverseKind.LIST)
     description = models.TextField(blank=True, default="")
     symbols = models.ManyToManyField(Symbol, through="Membership", related_name="universes")
 
@@ -161,6 +176,7 @@ class Membership(models.Model):
 class Source(models.IntegerChoices):
     """Where a stored bar comes from; the number is its rank, the higher replaces the lower (PRODUCT A3)."""
 
+    MADE_DAY = 5, "day made from minutes"
     PARTIAL = 10, "partial, from the stream"
     SECONDS = 20, "whole minute from second aggregates"
     TRADES = 25, "whole minute from trades"
@@ -243,6 +259,10 @@ class BarQuerySet(models.QuerySet["Bar"]):
         live = models.Q(revision=0, valued_at__lt=models.F("timestamp") + MINUTE + LIVE, valued_at__gte=models.F("timestamp") + MINUTE)
         rows = self.filter(timestamp__gte=moment).values("timestamp")
         return rows.annotate(bars=models.Count("*"), delay=models.Avg(stored, filter=live) - MINUTE).order_by("timestamp")
+
+    def closes_at(self, symbols: list[str], minutes: list[datetime]) -> "models.QuerySet[Bar, tuple[str, datetime, Decimal]]":
+        """Return (symbol, minute, close) of these minutes, for many small lines at once: the index is asked for each, none is read between."""
+        return self.filter(symbol__in=symbols, timestamp__in=minutes).values_list("symbol", "timestamp", "close")
 
     def newest_minute(self) -> datetime | None:
         """Return the start of the newest stored minute of any symbol."""
@@ -347,7 +367,10 @@ class DailyBar(models.Model):
 
     class Meta:
         db_table = "ohlcv_daily"
-        indexes = [models.Index(fields=["-date"], name="ohlcv_daily_date_idx")]
+        indexes = [
+            models.Index(fields=["-date"], name="ohlcv_daily_date_idx"),
+            models.Index(fields=["updated_at"], name="ohlcv_daily_updated_idx"),  # a survey asks whether anything is new
+        ]
         constraints = bar_checks("ohlcv_daily")
 
     def __str__(self) -> str:

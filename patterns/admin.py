@@ -6,7 +6,7 @@ from django.contrib import admin
 from django.http import HttpRequest
 
 from patterns.detectors import DETECTORS
-from patterns.models import Detection, IndicatorValue, ScanFailure, SweepMark
+from patterns.models import Detection, IndicatorValue, MarketSurvey, ScanFailure, SweepMark
 
 
 class Looking(admin.ModelAdmin):  # type: ignore[type-arg]  # the class cannot be subscripted at run time
@@ -83,3 +83,28 @@ class SweepMarkAdmin(Looking):
     """How far the sweep has come."""
 
     list_display = ["timeframe", "through", "busy_until"]
+
+
+@admin.register(MarketSurvey)
+class MarketSurveyAdmin(Looking):
+    """Surveys of the market, the newest first."""
+
+    list_display = ["universe", "as_of", "kind", "seen", "score", "made_at"]
+    list_filter = ["kind", "universe"]
+    date_hierarchy = "as_of"
+    ordering = ["-as_of", "universe"]
+    fields = ["universe", "as_of", "kind", "made_at", "coverage", "breadth", "stage_counts", "regime"]
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        """Return the rows without their heavy blocks."""
+        return super().get_queryset(request).only("universe", "as_of", "kind", "made_at", "coverage", "breadth", "stage_counts", "regime")
+
+    @admin.display(description="symbols")
+    def seen(self, survey: MarketSurvey) -> str:
+        """Return how many members had a price."""
+        return f"{survey.coverage['symbols']} of {survey.coverage['of']}"
+
+    @admin.display(description="regime")
+    def score(self, survey: MarketSurvey) -> str:
+        """Return the score."""
+        return "–" if survey.regime["score"] is None else f"{survey.regime['score']} {survey.regime['label']}"

@@ -259,10 +259,32 @@ class MarketSurveyQuerySet(models.QuerySet["MarketSurvey"]):
             rows = rows.only("universe", "as_of", "kind", "made_at", "coverage", *blocks)
         return rows.first()
 
+    def unless_known(self, blocks: Sequence[str], known: Sequence[tuple[int, datetime]]) -> "MarketSurveyQuerySet":
+        """
+        Add `read_…` for each of these blocks: None in the surveys that the caller knows already, by number and `made_at`.
+
+        The rest of the row is left in the table, so that one query tells which survey stands and brings what is new of it.
+        """
+        same = models.Q(pk__in=[])
+        for pk, made_at in known:
+            same |= models.Q(pk=pk, made_at=made_at)
+        chosen = {
+            f"read_{name}": models.Case(
+                models.When(same, then=models.Value(None)), default=models.F(name), output_field=self.model._meta.get_field(name)
+            )
+            for name in blocks
+        }
+        return self.only("universe", "as_of", "kind", "made_at", "coverage").annotate(**chosen)
+
     def closes(self, universe: str, days: int) -> list[Any]:
         """Return (as_of, breadth, stage_counts, regime) of the last `days` closes, oldest first, as named tuples."""
         rows = self.filter(universe=universe, kind=SurveyKind.CLOSE).order_by("-as_of")
         return list(rows.values_list("as_of", "breadth", "stage_counts", "regime", named=True)[:days])[::-1]
+
+    def half_hours(self, universe: str, start: datetime, end: datetime) -> list[Any]:
+        """Return (as_of, breadth) of the intraday surveys of whole half hours in [start, end), oldest first: what is usual at a time of day."""
+        rows = self.filter(universe=universe, kind=SurveyKind.INTRADAY, as_of__gte=start, as_of__lt=end, as_of__minute__in=(0, 30))
+        return list(rows.order_by("as_of").values_list("as_of", "breadth", named=True))
 
     def today(self, universe: str, day: date) -> list[Any]:
         """Return (as_of, breadth, regime, coverage) of the intraday surveys of an exchange day, oldest first, as named tuples."""

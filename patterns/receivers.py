@@ -1,5 +1,6 @@
-"""Stored bars → scan tasks. A hint only: what the broker does not take, the sweep finds."""
+"""Stored bars → scan and survey tasks. A hint only: what the broker does not take, the sweep finds."""
 
+import contextlib
 import logging
 import threading
 import time
@@ -14,7 +15,7 @@ from marketdata.bars.snapshot import BarChange
 from marketdata.models import Source
 from marketdata.signals import bars_closed
 from patterns.scan import Key
-from patterns.tasks import scan_bars
+from patterns.tasks import scan_bars, survey_market
 from patterns.windows import milliseconds_of
 
 log = logging.getLogger(__name__)
@@ -74,3 +75,39 @@ def queue_scans(bars: list[BarChange], **_: Any) -> None:
 
 def _is_wanted(change: BarChange, imports_from: int) -> bool:
     return (change.bar.complete or change.is_final) and (change.bar.source <= Source.VENDOR or change.bar.opened_at_ms >= imports_from)
+
+
+# ---- Surveys of the market ----------------------------------------------------------------------------------------------------------------
+
+SURVEY_WAIT_SECONDS = 4  # after a minute's first bar, for those of the other symbols
+SURVEY_HINT_SECONDS = 50
+YOUNG = timedelta(minutes=3)  # older minutes are past bars: their days are surveyed when they are over
+
+
+class SurveyHint:
+    """One survey a minute, whatever number of flushes brings its bars. It never raises; beat finds what the broker does not take."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._hinted = -1
+
+    def give(self, newest_ms: int) -> None:
+        """Ask for a survey where this minute is newer than the last one hinted at."""
+        with self._lock:
+            if newest_ms <= self._hinted:
+                return
+            self._hinted = newest_ms
+        with contextlib.suppress(OperationalError, OSError):
+            survey_market.apply_async(countdown=SURVEY_WAIT_SECONDS, expires=SURVEY_HINT_SECONDS, retry=False, ignore_result=True)
+
+
+hint = SurveyHint()
+
+
+@receiver(bars_closed, dispatch_uid="survey closed bars")
+def queue_survey(bars: list[BarChange], **_: Any) -> None:
+    """Bars were stored: have the market surveyed, once a minute."""
+    young = milliseconds_of(datetime.now(UTC) - YOUNG)
+    newest = max((change.bar.opened_at_ms for change in bars if change.bar.complete or change.is_final), default=-1)
+    if newest >= young:
+        hint.give(newest)

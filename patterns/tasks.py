@@ -14,6 +14,7 @@ from django.db.models import Q, QuerySet
 from marketdata.models import Bar
 from patterns.models import Detection, IndicatorValue, ScanFailure, ScannedBar, SweepMark, missed_bars
 from patterns.scan import TIMEFRAME, Key, ScanReport, scan_apart
+from patterns.survey import survey_closes, survey_minute, thin
 from patterns.windows import milliseconds_of
 from patterns.writer import count_attempts
 
@@ -162,3 +163,33 @@ def _delete(rows: "QuerySet[Any]", deadline: float) -> int:
             break
         total += rows.model.objects.filter(id__in=bite).delete()[0]
     return total
+
+
+# ---- Surveys of the market ----------------------------------------------------------------------------------------------------------------
+
+CLOSES_SECONDS = 15.0  # less than beat's interval
+
+
+@shared_task(ignore_result=True)
+def survey_market() -> None:
+    """Survey the newest minute: what a stored bar hints at. Which minute that is says the table."""
+    survey_minute(now=datetime.now(UTC), only_missing=False)
+
+
+@shared_task(ignore_result=True)
+def survey_missed() -> None:
+    """Survey the newest minute where no hint did."""
+    survey_minute(now=datetime.now(UTC), only_missing=True)
+
+
+@shared_task(ignore_result=True)
+def survey_missed_closes() -> None:
+    """Survey the closes of the last year that are missing, or whose daily bars came or changed since."""
+    survey_closes(now=datetime.now(UTC), seconds=CLOSES_SECONDS)
+
+
+@shared_task(ignore_result=True)
+def thin_surveys() -> None:
+    """Delete the surveys of single minutes that are older than five days."""
+    if gone := thin(now=datetime.now(UTC)):
+        log.info("Thinned out %d surveys of single minutes.", gone)

@@ -19,5 +19,8 @@ app.conf.beat_schedule = {
     "scan-missed-bars": {"task": "patterns.tasks.scan_missed", "schedule": 20.0, "options": {"expires": 20}},
     "scan-missed-day": {"task": "patterns.tasks.scan_missed_day", "schedule": 3600.0, "options": {"expires": 3600}},
     "prune": {"task": "patterns.tasks.prune", "schedule": 3600.0, "options": {"expires": 3600}},
+    "survey-missed": {"task": "patterns.tasks.survey_missed", "schedule": 20.0, "options": {"expires": 20}},
+    "survey-missed-closes": {"task": "patterns.tasks.survey_missed_closes", "schedule": 30.0, "options": {"expires": 30}},
+    "thin-surveys": {"task": "patterns.tasks.thin_surveys", "schedule": 3600.0, "options": {"expires": 3600}},
     "worker-heartbeat": {"task": "marketdata.tasks.beat_heart", "schedule": 5.0, "options": {"expires": 5}},
 }

@@ -12,24 +12,29 @@ register = template.Library()
 
 @dataclass(frozen=True)
 class Place:
-    """A page: its address, how it is called, the key that leads there after G, and whether it stands in the bar, under Desk, or apart."""
+    """
+    A page: its address, how it is called, the key that leads there after G, and whether it stands in the bar, under Desk, or apart.
+
+    One that `keeps` takes the chosen universe and moment along.
+    """
 
     address: str
     name: str
     key: str
     group: str
     staff: bool = False
+    keeps: bool = False
 
 
 PLACES = (
-    Place("/", "Overview", "o", "market"),
+    Place("/", "Overview", "o", "market", keeps=True),
     Place("/streaming/", "Stream", "s", "market"),
-    Place("/rankings/", "Rankings", "r", "market"),
-    Place("/sectors/", "Sectors", "e", "market"),
-    Place("/rotation/", "Rotation", "q", "market"),
-    Place("/stages/", "Stages", "t", "market"),
-    Place("/breadth/", "Breadth", "b", "market"),
-    Place("/averages/", "Averages", "a", "market"),
+    Place("/rankings/", "Rankings", "r", "market", keeps=True),
+    Place("/sectors/", "Sectors", "e", "market", keeps=True),
+    Place("/rotation/", "Rotation", "q", "market", keeps=True),
+    Place("/stages/", "Stages", "t", "market", keeps=True),
+    Place("/breadth/", "Breadth", "b", "market", keeps=True),
+    Place("/averages/", "Averages", "a", "market", keeps=True),
     Place("/patterns/", "Patterns", "p", "market"),
     Place("/watchlists/", "Watchlists", "w", "desk"),
     Place("/screens/", "Screens", "c", "desk"),
@@ -60,7 +65,7 @@ def places(request: HttpRequest) -> dict[str, list[dict[str, object]]]:
         if (place.staff and not staff) or not _stands(place.address):
             continue
         here = request.path == place.address or (place.address != "/" and request.path.startswith(place.address))
-        entry = {"address": place.address, "name": place.name, "key": place.key, "here": here}
+        entry = {"address": place.address, "name": place.name, "key": place.key, "here": here, "keeps": place.keeps}
         found[place.group].append(entry)
         found["all"].append(entry)
     return found

@@ -1,0 +1,109 @@
+"""
+The whole market as arrays: each symbol's own daily bars, and the day that is surveyed. Pure: no clock, no I/O, no Django.
+
+Bars stand at the right: column -1 is a symbol's newest one, column -k the k-th newest of its own, whatever days others have. What is missing
+is NaN, at the left only. Prices are adjusted for splits.
+"""
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from marketdata.bars.window import Floats, Integers
+
+Kind = TypeVar("Kind", np.float64, np.int64)
+NO_DAY = 0
+DAYS_A_WEEK = 7
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Panel:
+    """Daily bars, shape (symbols, bars). `day` is the exchange day's proleptic ordinal, NO_DAY where there is no bar."""
+
+    symbols: tuple[str, ...]
+    day: Integers
+    open: Floats
+    high: Floats
+    low: Floats
+    close: Floats
+    volume: Floats
+
+    def columns(self) -> tuple[Integers, Floats, Floats, Floats, Floats, Floats]:
+        """Return all of them, in the order of the fields."""
+        return self.day, self.open, self.high, self.low, self.close, self.volume
+
+    def before(self, day: int) -> "Panel":
+        """Return the bars of earlier days only."""
+        later = (self.day >= day).sum(axis=1)
+        day, *prices = self.columns()
+        return Panel(self.symbols, dropped(day, later), *(dropped(column, later) for column in prices))
+
+    def chosen(self, rows: Integers) -> "Panel":
+        """Return the bars of some symbols."""
+        day, *prices = self.columns()
+        return Panel(tuple(self.symbols[row] for row in rows.tolist()), day[rows], *(column[rows] for column in prices))
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Today:
+    """
+    The day surveyed, shape (symbols,), NaN where a symbol has no price: what a daily bar says, or the minutes so far.
+
+    `whole` tells that the regular session is over; `part` is how much of it is, 0 to 1; `bar_at_ms` is the start of the newest bar.
+    """
+
+    day: int
+    whole: bool
+    part: float
+    open: Floats
+    high: Floats
+    low: Floats
+    last: Floats
+    volume: Floats
+    bar_at_ms: Integers
+
+    def chosen(self, rows: Integers) -> "Today":
+        """Return the day of some symbols."""
+        columns = (self.open, self.high, self.low, self.last, self.volume, self.bar_at_ms)
+        return Today(self.day, self.whole, self.part, *(column[rows] for column in columns))
+
+
+def dropped(columns: NDArray[Kind], newest: Integers) -> NDArray[Kind]:
+    """Return the columns of each row without its `newest` last ones, again at the right; zeros or NaN come in at the left."""
+    width = columns.shape[1]
+    most = int(newest.max(initial=0))
+    if int(newest.min(initial=most)) == most:
+        return columns[:, : width - most]
+    empty = np.nan if columns.dtype.kind == "f" else NO_DAY
+    place = np.arange(width)[None, :] - newest[:, None]
+    return np.where(place >= 0, np.take_along_axis(columns, np.maximum(place, 0), axis=1), np.array(empty, dtype=columns.dtype))
+
+
+def tail(columns: Floats, count: int) -> Floats:
+    """Return the last `count` columns; where there are fewer, NaN comes in at the left."""
+    short = count - columns.shape[1]
+    if short <= 0:
+        return columns[:, columns.shape[1] - count :]
+    return np.concatenate([np.full((columns.shape[0], short), np.nan), columns], axis=1)
+
+
+def with_today(columns: Floats, today: Floats, count: int) -> Floats:
+    """Return the last `count` values of each row with today's as the newest of them, shape (n, count)."""
+    return np.concatenate([tail(columns, count - 1), today[:, None]], axis=1)
+
+
+def packed(values: Floats, keep: NDArray[np.bool_]) -> Floats:
+    """Return the values that are kept of each row, in their order and at the right; NaN at the left."""
+    width = int(keep.sum(axis=1).max(initial=0))
+    found = np.full((values.shape[0], width), np.nan)
+    row, column = np.nonzero(keep)
+    place = width - keep.sum(axis=1)[row] + (np.cumsum(keep, axis=1)[row, column] - 1)
+    found[row, place] = values[row, column]
+    return found
+
+
+def week_of(day: Integers) -> Integers:
+    """Return the number of the ISO week of a day's ordinal; it rises by one each Monday."""
+    return (day - 1) // DAYS_A_WEEK

@@ -1,0 +1,309 @@
+"""Stored bars read as whole-market arrays: daily bars that a process holds until they change, and the day's minutes folded. Reads only."""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Any
+
+import numpy as np
+from django.db import connection
+from django.db.models import Count, Max
+
+from marketdata.bars.window import Floats, Integers
+from marketdata.models import Session, Split
+from patterns.market.panel import NO_DAY, Panel, Today
+from patterns.market.state import HalfHours
+
+YEARS_BEFORE = 2
+SETTLED = timedelta(minutes=20)  # older minutes are folded once; younger ones, which may still be revised, are read anew each time
+SEEN_AGAIN = timedelta(minutes=2)  # longer than a commit takes: what became visible late is still found
+HALF_HOUR_MS = 1_800_000
+MOST_HALF_HOURS = 50  # of a day of 25 hours
+_HEADER_BYTES, _TRAILER_BYTES = 19, 2  # of PostgreSQL's binary COPY
+
+
+def _row_type(*columns: tuple[str, str]) -> np.dtype[Any]:
+    """Return the layout of one row of a binary COPY without nulls: a count of columns, then length and value of each."""
+    return np.dtype([("", ">i2"), *(part for name, kind in columns for part in ((f"{name}_bytes", ">i4"), (name, kind)))])
+
+
+def _copied(statement: str, parameters: dict[str, Any], row: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    with connection.cursor() as cursor, cursor.copy(statement, parameters) as copy:
+        data = b"".join(copy)
+    return np.frombuffer(data[_HEADER_BYTES : len(data) - _TRAILER_BYTES], dtype=row)
+
+
+# ---- daily bars -------------------------------------------------------------------------------------------------------------------------
+
+_PRICES = ("open", "high", "low", "close", "volume")
+_DAY = _row_type(("row", ">i4"), ("day", ">i4"), *((name, ">f8") for name in _PRICES))
+_DAYS = """
+COPY (
+    SELECT asked.row::int4 - 1, (bar.date - date '0001-01-01' + 1)::int4, bar.open::float8, bar.high::float8, bar.low::float8,
+           bar.close::float8, bar.volume::float8
+    FROM unnest(%(symbols)s::text[]) WITH ORDINALITY AS asked(symbol, row)
+    JOIN ohlcv_daily AS bar ON bar.symbol = asked.symbol::varchar
+    WHERE bar.date >= %(first)s
+) TO STDOUT (FORMAT BINARY)
+"""
+
+
+def first_day(day: date) -> date:
+    """Return from where on a survey of `day` looks at daily bars: 1 January two years before."""
+    return date(day.year - YEARS_BEFORE, 1, 1)
+
+
+def read_days(symbols: Sequence[str], first: date) -> Panel:
+    """Return the stored daily bars from `first` on, unadjusted."""
+    rows = _copied(_DAYS, {"symbols": list(symbols), "first": first}, _DAY)
+    rows = rows[np.argsort(rows["row"].astype(np.int64) << 24 | rows["day"].astype(np.int64), kind="stable")]
+    row = rows["row"].astype(np.int64)
+    counts = np.bincount(row, minlength=len(symbols))
+    width = int(counts.max(initial=0))
+    column = width - counts[row] + np.arange(len(row)) - np.concatenate(([0], np.cumsum(counts)[:-1])).astype(np.int64)[row]
+    day = np.full((len(symbols), width), NO_DAY, dtype=np.int64)
+    day[row, column] = rows["day"]
+    prices = []
+    for name in _PRICES:
+        values = np.full((len(symbols), width), np.nan)
+        values[row, column] = rows[name]
+        prices.append(values)
+    return Panel(tuple(symbols), day, *prices)
+
+
+Ratio = tuple[int, int, float]
+"""Row of the symbol, ordinal of the execution day, old shares ÷ new shares."""
+
+
+def adjusted(panel: Panel, splits: Sequence[Ratio]) -> Panel:
+    """Return the panel as its bars would have been after these splits."""
+    if not splits:
+        return panel
+    day, *prices = panel.columns()
+    *by_price, volume = (column.copy() for column in prices)
+    for row, executed, ratio in splits:
+        before = day[row] < executed
+        for column in by_price:
+            column[row, before] *= ratio
+        volume[row, before] /= ratio
+    return Panel(panel.symbols, day, *by_price, volume)
+
+
+Version = tuple[Any, ...]
+
+
+def days_version() -> Version:
+    """Return what changes when any daily bar or split does."""
+    # Bars are never deleted by the product, and each change moves this moment on
+    return (_newest_change(), *Split.objects.aggregate(Count("pk"), Max("pk")).values())
+
+
+def _newest_change() -> datetime | None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT max(updated_at) FROM ohlcv_daily")
+        row = cursor.fetchone()
+    return row[0] if row else None
+
+
+class HeldDays:
+    """The daily bars of some symbols as this process holds them, read again when their version changes. Not for two threads at once."""
+
+    def __init__(self) -> None:
+        self._known: tuple[Version, tuple[str, ...]] | None = None
+        self._raw: dict[date, Panel] = {}
+        self._splits: list[Ratio] = []
+        self._adjusted: dict[tuple[date, int], Panel] = {}
+
+    def panel(self, symbols: Sequence[str], day: date) -> Panel:
+        """Return the bars that a survey of `day` may look at (and later ones), adjusted for the splits until then."""
+        known = (days_version(), tuple(symbols))
+        if known != self._known:
+            self._known, self._raw, self._adjusted = known, {}, {}
+            self._splits = self._read_splits(symbols)
+        first = first_day(day)
+        if first not in self._raw:
+            self._raw[first] = read_days(symbols, first)
+        in_force = sum(1 for _, executed, _ in self._splits if executed <= day.toordinal())
+        key = (first, in_force)
+        if key not in self._adjusted:
+            self._adjusted = {old: panel for old, panel in self._adjusted.items() if old[0] != first}
+            self._adjusted[key] = adjusted(self._raw[first], self._splits[:in_force])
+        return self._adjusted[key]
+
+    def _read_splits(self, symbols: Sequence[str]) -> list[Ratio]:
+        """Return them in the order of their execution."""
+        places = {symbol: row for row, symbol in enumerate(symbols)}
+        rows = Split.objects.filter(symbol__in=list(symbols)).order_by("execution_date", "symbol_id")
+        values = rows.values_list("symbol_id", "execution_date", "split_from", "split_to")
+        return [(places[symbol], day.toordinal(), float(old / new)) for symbol, day, old, new in values]
+
+
+# ---- the day's minutes --------------------------------------------------------------------------------------------------------------------
+
+_MINUTE = _row_type(("row", ">i4"), ("at_ms", ">i8"), *((name, ">f8") for name in _PRICES))
+_MINUTES = """
+COPY (
+    SELECT asked.row::int4 - 1, (extract(epoch FROM bar.timestamp) * 1000)::int8, bar.open::float8, bar.high::float8, bar.low::float8,
+           bar.close::float8, bar.volume::float8
+    FROM unnest(%(symbols)s::text[]) WITH ORDINALITY AS asked(symbol, row)
+    JOIN ohlcv_1min AS bar ON bar.symbol = asked.symbol::varchar
+    WHERE bar.timestamp >= %(first)s AND bar.timestamp < %(end)s AND (bar.complete OR bar.is_final)
+) TO STDOUT (FORMAT BINARY)
+"""
+_REVISED = """
+SELECT DISTINCT symbol FROM ohlcv_1min WHERE updated_at >= %(since)s AND timestamp >= %(first)s AND timestamp < %(end)s
+"""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Folded:
+    """Minutes of a day folded by symbol, shape (n,): NaN and −1 where there is none. `half_hours` holds the last price of each, shape (n, 50)."""
+
+    open: Floats
+    high: Floats
+    low: Floats
+    last: Floats
+    volume: Floats
+    bar_at_ms: Integers
+    half_hours: Floats
+
+    @classmethod
+    def nothing(cls, count: int) -> "Folded":
+        """Return no minutes of `count` symbols."""
+        prices = [np.full(count, np.nan) for _ in range(5)]
+        return cls(*prices, np.full(count, -1, dtype=np.int64), np.full((count, MOST_HALF_HOURS), np.nan))
+
+    def then(self, later: "Folded") -> "Folded":
+        """Return both together; `later` holds later minutes."""
+        return Folded(
+            np.where(np.isnan(self.open), later.open, self.open),
+            np.fmax(self.high, later.high),
+            np.fmin(self.low, later.low),
+            np.where(np.isnan(later.last), self.last, later.last),
+            np.where(np.isnan(later.volume), self.volume, np.nan_to_num(self.volume) + later.volume),
+            np.maximum(self.bar_at_ms, later.bar_at_ms),
+            np.where(np.isnan(later.half_hours), self.half_hours, later.half_hours),
+        )
+
+    def put(self, rows: Integers, those: "Folded") -> "Folded":
+        """Return it with other symbols' minutes in some rows."""
+        found = [column.copy() for column in self._columns()]
+        for column, other in zip(found, those._columns(), strict=True):
+            column[rows] = other
+        return Folded(*found)
+
+    def _columns(self) -> tuple[Any, ...]:
+        return self.open, self.high, self.low, self.last, self.volume, self.bar_at_ms, self.half_hours
+
+
+def fold(rows: np.ndarray[Any, Any], count: int, *, open_ms: int, close_ms: int) -> Folded:
+    """Fold minutes: prices of [open, close), volume of all of them."""
+    found = Folded.nothing(count)
+    row = rows["row"].astype(np.int64)
+    if not len(row):
+        return found
+    traded = np.unique(row)
+    found.volume[traded] = np.bincount(row, weights=rows["volume"].astype(np.float64), minlength=count)[traded]
+    regular = rows[(rows["at_ms"] >= open_ms) & (rows["at_ms"] < close_ms)]
+    if not len(regular):
+        return found
+    regular = regular[np.lexsort((regular["at_ms"], regular["row"]))]
+    row = regular["row"].astype(np.int64)
+    at_ms, close = regular["at_ms"].astype(np.int64), regular["close"].astype(np.float64)
+    start = np.flatnonzero(np.concatenate(([True], row[1:] != row[:-1])))
+    end = np.concatenate((start[1:], [len(row)])) - 1
+    who = row[start]
+    found.open[who] = regular["open"][start]
+    found.high[who] = np.maximum.reduceat(regular["high"].astype(np.float64), start)
+    found.low[who] = np.minimum.reduceat(regular["low"].astype(np.float64), start)
+    found.last[who], found.bar_at_ms[who] = close[end], at_ms[end]
+    found.half_hours[row, (at_ms - open_ms) // HALF_HOUR_MS] = close  # of a repeated place the last one stays
+    return found
+
+
+class DayBook:
+    """
+    The minutes of one session folded as far as they have settled; only new and revised ones are read. Not for two threads at once.
+
+    A symbol of which a settled minute was revised is read anew.
+    """
+
+    def __init__(self, session: Session, symbols: Sequence[str]) -> None:
+        self.session = session
+        self.symbols = tuple(symbols)
+        self._settled = Folded.nothing(len(symbols))
+        self._through = session.pre_open
+        self._changed_since: datetime | None = None
+
+    def until(self, end: datetime, *, now: datetime) -> Folded:
+        """Return the minutes that ended at `end` or before. An `end` before what was asked last begins anew."""
+        if end < self._through:
+            self._settled, self._through, self._changed_since = Folded.nothing(len(self.symbols)), self.session.pre_open, None
+        if self._changed_since is not None:
+            self._renew_revised()
+        self._changed_since = now - SEEN_AGAIN
+        settled = min(now - SETTLED, end).replace(second=0, microsecond=0)
+        if settled > self._through:
+            self._settled = self._settled.then(self._read(self.symbols, self._through, settled))
+            self._through = settled
+        return self._settled.then(self._read(self.symbols, self._through, end))
+
+    def _renew_revised(self) -> None:
+        asked = {"since": self._changed_since, "first": self.session.pre_open, "end": self._through}
+        with connection.cursor() as cursor:
+            cursor.execute(_REVISED, asked)
+            revised = {symbol for (symbol,) in cursor.fetchall()}
+        rows = np.array([row for row, symbol in enumerate(self.symbols) if symbol in revised], dtype=np.int64)
+        if len(rows):
+            some = [self.symbols[row] for row in rows.tolist()]
+            self._settled = self._settled.put(rows, self._read(some, self.session.pre_open, self._through))
+
+    def _read(self, symbols: Sequence[str], first: datetime, end: datetime) -> Folded:
+        """Read the minutes that start in [first, end − 1 min]: those are over at `end`."""
+        asked = {"symbols": list(symbols), "first": first, "end": end}
+        rows = _copied(_MINUTES, asked, _MINUTE) if end > first else np.empty(0, dtype=_MINUTE)
+        hours = self.session.hours()
+        return fold(rows, len(symbols), open_ms=hours.open, close_ms=hours.close)
+
+
+def day_from_minutes(folded: Folded, session: Session, *, moment: datetime) -> Today:
+    """Return the day as its minutes up to `moment` tell it."""
+    length = (session.close - session.open).total_seconds()
+    part = min(max((moment - session.open).total_seconds() / length, 0.0), 1.0)
+    return Today(
+        session.date.toordinal(), moment >= session.close, part, folded.open, folded.high, folded.low, folded.last, folded.volume,
+        folded.bar_at_ms,
+    )  # fmt: skip
+
+
+def day_from_bars(panel: Panel, minutes: Today) -> Today:
+    """Return a finished day: its daily bars, and where a symbol has none, what its minutes tell."""
+    place = panel.day == minutes.day
+    has = place.any(axis=1)
+    column = np.where(has, place.argmax(axis=1), 0)
+    row = np.arange(len(panel.symbols))
+
+    def chosen(bars: Floats, told: Floats) -> Floats:
+        return np.where(has, bars[row, column], told) if bars.shape[1] else told
+
+    _, open_, high, low, close, volume = panel.columns()
+    return Today(
+        minutes.day, True, 1.0, chosen(open_, minutes.open), chosen(high, minutes.high), chosen(low, minutes.low),
+        chosen(close, minutes.last), chosen(volume, minutes.volume), minutes.bar_at_ms,
+    )  # fmt: skip
+
+
+def half_hours_of(folded: Folded, session: Session, *, moment: datetime, rows: Integers) -> HalfHours:
+    """Return the prices at the half hours since the open, the last of them at `moment`."""
+    open_ms, until_ms = session.hours().open, min(session.hours().close, round(moment.timestamp() * 1000))
+    count = min(max(-(-(until_ms - open_ms) // HALF_HOUR_MS), 0), MOST_HALF_HOURS)
+    ends = np.minimum(open_ms + (np.arange(count, dtype=np.int64) + 1) * HALF_HOUR_MS, until_ms)
+    last = folded.half_hours[:, :count].copy()
+    for column in range(1, count):
+        last[:, column] = np.where(np.isnan(last[:, column]), last[:, column - 1], last[:, column])
+    return HalfHours(ends, last, rows)
+
+
+lock = threading.Lock()
+"""Held by whoever uses what this process holds."""
