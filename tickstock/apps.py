@@ -14,6 +14,8 @@ class TickstockConfig(AppConfig):
 
     def ready(self) -> None:
         """Connect."""
+        from tickstock import audit  # noqa: F401 - its receivers connect themselves
+
         post_migrate.connect(_grant, dispatch_uid="grant roles")
 
 

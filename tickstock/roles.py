@@ -29,7 +29,7 @@ WORKER_WRITES = {
     "jobs": WRITE,
     "dead_tasks": WRITE,
     "logged_errors": WRITE,
-    "audit_log": ADD,
+    "audit_log": ADD | {"DELETE"},  # what is past its time
     "rejected_events": READ | {"DELETE"},
 }
 WEB_WRITES = {

@@ -138,6 +138,7 @@ INSTALLED_APPS = [
     "dashboards",
 ]
 MIDDLEWARE = [
+    "tickstock.middleware.count_requests",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
@@ -264,6 +265,7 @@ CELERY_TASK_SOFT_TIME_LIMIT = 120
 CELERY_TASK_TIME_LIMIT = 150
 CELERY_TASK_PUBLISH_RETRY = False  # a hint that cannot be sent now is not worth waiting for: the sweep finds the bar
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_MAX_MEMORY_PER_CHILD = 1_000_000  # KB, of a forked child: it is replaced after the task that took more
 CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 5
 CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = True
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
@@ -312,11 +314,16 @@ SPECTACULAR_SETTINGS = {
 }
 
 # --- Logging ---------------------------------------------------------------------------------------------------------------------------
+PART = next((word for word in ("worker", "beat") if word in sys.argv[1:] and not COMMAND), COMMAND or Path(sys.argv[0]).parent.name)[:40]
+LOG_FORMAT = env.choice("LOG_FORMAT", "line", ("line", "json"))
 LOGGING: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "formatters": {
+        "line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"},
+        "json": {"()": "tickstock.logs.JsonLines", "part": PART},
+    },
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT}},
     "root": {"handlers": ["console"], "level": "INFO"},
     "loggers": {
         "django.server": {"level": "WARNING"},
@@ -335,7 +342,16 @@ if env.flag("LOG_FILE_ENABLED", default=False):
         "filename": str(DATA_DIR / "tickstock.log"),
         "maxBytes": 20_000_000,
         "backupCount": 5,
-        "formatter": "line",
+        "formatter": LOG_FORMAT,
         "delay": True,
     }
     LOGGING["root"]["handlers"].append("file")
+if env.flag("LOG_DB_ENABLED", default=True) and _database_url:
+    LOGGING["handlers"]["errors"] = {
+        "class": "tickstock.logs.ErrorTable",
+        "part": PART,
+        "level": env.choice("LOG_DB_SEVERITY_THRESHOLD", "error", ("debug", "info", "warning", "error", "critical")).upper(),
+    }
+    LOGGING["root"]["handlers"].append("errors")
+ERROR_DAYS = 30  # how long errors and given-up tasks are kept
+AUDIT_DAYS = 400  # how long the audit log is kept
