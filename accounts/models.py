@@ -39,6 +39,7 @@ class Scope(models.TextChoices):
     READ_PATTERNS = "read:patterns", "detections and indicators"
     READ_MARKET = "read:market", "the state of the whole market"
     METRICS = "metrics", "figures of the running parts"
+    OPERATE = "operate", "start and cancel jobs, where the user may"
 
 
 class User(AbstractUser):

@@ -39,7 +39,7 @@ class NoteForm(forms.Form):
     note = forms.CharField(max_length=500, required=False, error_messages={"max_length": "A note has at most 500 characters."})
 
 
-class ScreenForm(forms.ModelForm[SavedScreen]):
+class ScreenForm(forms.ModelForm):  # type: ignore[type-arg]  # the class cannot be subscripted at run time
     """A state of the rankings and its name."""
 
     class Meta:

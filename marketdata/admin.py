@@ -8,13 +8,17 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from marketdata.models import (
+    AuditEntry,
     Bar,
     BarRevision,
+    DeadTask,
     Dividend,
     FeedOrigin,
     FeedSpan,
     Gap,
     Heartbeat,
+    Job,
+    LoggedError,
     Membership,
     Reconciliation,
     RejectedEvent,
@@ -219,3 +223,37 @@ class FeedOriginAdmin(Looking):
     """Which feed filled this database."""
 
     list_display = ["name", "since"]
+
+
+@admin.register(Job)
+class JobAdmin(Looking):
+    """What was asked for, and how far it is."""
+
+    list_display = ["id", "kind", "state", "asked_by", "asked_at", "started_at", "finished_at", "done", "total", "step", "error"]
+    list_filter = ["kind", "state"]
+
+
+@admin.register(LoggedError)
+class LoggedErrorAdmin(Looking):
+    """Errors of all parts, repeats in one row."""
+
+    list_display = ["last_at", "level", "part", "logger", "message", "count", "first_at"]
+    list_filter = ["level", "part", "last_at"]
+    search_fields = ["message", "logger"]
+
+
+@admin.register(DeadTask)
+class DeadTaskAdmin(Looking):
+    """Tasks that failed or took their worker with them; given up where `dead at` is set."""
+
+    list_display = ["last_at", "name", "attempts", "dead_at", "error", "arguments"]
+    list_filter = ["name", "dead_at"]
+
+
+@admin.register(AuditEntry)
+class AuditEntryAdmin(Looking):
+    """Who did what."""
+
+    list_display = ["at", "actor", "action", "target", "address"]
+    list_filter = ["action", "at"]
+    search_fields = ["actor", "target"]

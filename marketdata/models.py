@@ -18,6 +18,9 @@ from django.utils import timezone
 from timescale.db.models.fields import TimescaleDateTimeField
 
 from marketdata.bars.session import Hours, SessionTable
+from marketdata.operations import AuditEntry, DeadTask, Job, JobKind, JobState, LoggedError
+
+__all__ = ["AuditEntry", "DeadTask", "Job", "JobKind", "JobState", "LoggedError"]  # Django finds tables in this module
 
 MINUTE = timedelta(minutes=1)
 LIVE = timedelta(seconds=30)

@@ -23,6 +23,7 @@ from marketdata.feed.protocol import State
 from marketdata.flusher import SHUTDOWN_SECONDS, Flusher, StreamFailedError, hand_over, moment, settle_passed
 from marketdata.history import RestHistory
 from marketdata.intake import Intake, Report
+from marketdata.jobs import BarJobs
 from marketdata.spans import Span
 from marketdata.writer import Writer
 
@@ -92,6 +93,9 @@ class LiveStream:
         self._caretaker = history and Caretaker(
             history, symbols=symbols, now=self._market_now, announce=self._announcer.closed, requests_per_second=requests_per_second
         )
+        self._jobs = history and BarJobs(
+            history, now=self._market_now, announce=self._announcer.closed, requests_per_second=requests_per_second
+        )
 
     def _partitions(self, connections: int) -> list[list[str]]:
         parts = [self._symbols[start::connections] for start in range(connections)]
@@ -108,13 +112,15 @@ class LiveStream:
         """Stream until `stop`. StreamFailedError where it cannot go on."""
         for line in self._lines:
             line.start()
-        if self._caretaker is not None:
+        if self._caretaker is not None and self._jobs is not None:
             self._caretaker.start()
+            self._jobs.start()
         try:
             self._loop()
         finally:
-            if self._caretaker is not None:
+            if self._caretaker is not None and self._jobs is not None:
                 self._caretaker.stop()
+                self._jobs.stop()
             self._end()
         if self._flusher.failure is not None:
             raise self._flusher.failure
