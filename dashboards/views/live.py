@@ -36,6 +36,7 @@ LABEL_ROOM = 78  # percent of the strip's width
 FINDS = 12
 ROWS_A_PAGE = 60
 LAST_PAGE = 500  # an offset costs what it skips
+KINDS = (("all", "All"), ("bars", "Bars"), ("detection", "Detections"), ("retraction", "Retractions"))
 FILTERS = {
     "symbol": "symbol", "pattern": "pattern_type", "interval": "timeframe", "sector": "symbol__sector", "shape": "confidence__gte",
     "direction": "direction", "status": "status",
@@ -204,6 +205,12 @@ def streaming(request: HttpRequest) -> HttpResponse:
         "dashboards/streaming.html",
         {
             "minutes": minutes,
+            "chosen": {
+                "symbols": request.GET.get("symbols", "")[:200],
+                "kind": request.GET.get("kind", "all") if request.GET.get("kind") in dict(KINDS) else "all",
+                "raw": request.GET.get("raw") == "1",
+            },
+            "kinds": KINDS,
             "shown": FOUND_SHOWN,
             "scale": scale,
             "axis": [{"place": 50 + 47 * share / 2, "points": scale * share / 2} for share in range(-2, 3)],

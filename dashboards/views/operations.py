@@ -17,7 +17,23 @@ from kombu.exceptions import OperationalError
 from redis import RedisError
 
 from dashboards.templatetags.wording import FEED_WORDS, NEW_YORK, feed_state
-from marketdata.models import Bar, DailyBar, FeedSpan, Gap, GapState, Heartbeat, Reconciliation, RejectedEvent, Session, Symbol
+from marketdata import jobs
+from marketdata.models import (
+    Bar,
+    DailyBar,
+    DeadTask,
+    FeedSpan,
+    Gap,
+    GapState,
+    Heartbeat,
+    Job,
+    JobKind,
+    LoggedError,
+    Reconciliation,
+    RejectedEvent,
+    Session,
+    Symbol,
+)  # fmt: skip
 from patterns.models import Detection, MarketSurvey, ScanFailure
 
 MINUTE = timedelta(minutes=1)
@@ -31,6 +47,9 @@ HALF_DAY = timedelta(hours=6)
 SPANS_SHOWN = 400
 QUEUE_SECONDS = 1.0
 WEEKEND = 5
+JOBS_SHOWN = 8
+ERRORS_SHOWN = 8
+ERRORS_KEPT = timedelta(days=7)
 WIDTH = 600  # units of the figures of today
 
 
@@ -61,6 +80,7 @@ class Part:
 def operations(request: HttpRequest) -> HttpResponse:
     """Show the feed, the parts, the ledger of gaps, errors, nights and days ahead."""
     now = timezone.now()
+    may_act = request.user.has_perm("marketdata.add_job")
     beats = list(Heartbeat.objects.order_by("part"))
     feed = feed_state(now)
     session = Session.objects.open_or_next(now)
@@ -91,6 +111,11 @@ def operations(request: HttpRequest) -> HttpResponse:
             "undone": [step for step in steps if not step.done and not step.optional],
             "refused": refused,
             "failures": failures,
+            "logged": LoggedError.objects.filter(last_at__gte=now - ERRORS_KEPT).order_by("-last_at")[:ERRORS_SHOWN],
+            "dead": DeadTask.objects.filter(dead_at__isnull=False).order_by("-dead_at")[:ERRORS_SHOWN],
+            "jobs": [_job(job) for job in Job.objects.newest_first()[:JOBS_SHOWN]],
+            "may_act": may_act,
+            "kinds": [(kind, JobKind(kind).label) for kind in jobs.kinds_here()] if may_act else [],
             "ahead": _ahead(now),
             "lede": _lede(feed, parts, gaps, steps, minutes),
         },
@@ -171,6 +196,13 @@ def _lanes(session: Session, now: datetime) -> list[dict[str, Any]]:
 def _gap(row: dict[str, Any]) -> dict[str, Any]:
     minutes = int((row["last_minute"] - row["first_minute"]) / MINUTE) + 1
     return {**row, "minutes": minutes * row["symbols"], "cause": row["cause"].replace("_", " "), "single": minutes == 1}
+
+
+def _job(job: Job) -> dict[str, Any]:
+    """Return a job with its share done, in percent; None while its size is unknown."""
+    about = " ".join(str(value) for value in job.options.values())
+    share = round(100 * min(1.0, job.done / job.total), 1) if job.total else None
+    return {"row": job, "about": about, "share": share, "open": job.state in {"queued", "running"}}
 
 
 def _nights(nights: list[Reconciliation]) -> list[dict[str, Any]]:

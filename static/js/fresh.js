@@ -5,7 +5,7 @@ import { live } from "./frame.js";
 const EVERY = 5_000;
 let asking = false;
 
-async function freshen() {
+export async function freshen({ focused = false } = {}) {
   if (asking || document.hidden || live.state === "ended") return;
   asking = true;
   try {
@@ -14,7 +14,7 @@ async function freshen() {
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     for (const old of document.querySelectorAll("[data-fresh]")) {
       const fresh = page.querySelector(`[data-fresh="${old.dataset.fresh}"]`);
-      if (!fresh || old.innerHTML === fresh.innerHTML || old.contains(document.activeElement)) continue;
+      if (!fresh || old.innerHTML === fresh.innerHTML || (!focused && old.contains(document.activeElement))) continue;
       old.replaceChildren(...fresh.childNodes);
     }
     document.documentElement.dataset.fresh = String(Date.now());
@@ -24,6 +24,6 @@ async function freshen() {
   }
 }
 
-setInterval(freshen, EVERY);
-document.addEventListener("visibilitychange", freshen);
+setInterval(() => freshen(), EVERY);
+document.addEventListener("visibilitychange", () => freshen());
 live.addEventListener("change", () => live.state === "live" && freshen());

@@ -24,6 +24,7 @@ export class Live extends EventTarget {
   #lostAt = Date.now(); // since when no socket is open
   #asked = 0;
   #asking = false;
+  tap = null; // is told each message as it came
 
   constructor(address, door) {
     super();
@@ -102,6 +103,7 @@ export class Live extends EventTarget {
     if (!known) return;
     if (message.type === "update" && !this.#follows(message, known)) return;
     if (message.type === "gap" || message.skipped) this.skipped += message.skipped ?? 1;
+    this.tap?.(message);
     this.last = message.seq;
     known.last = message.seq;
     if (message.at) this.delay = Date.now() - Date.parse(message.at);

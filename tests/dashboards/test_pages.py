@@ -278,7 +278,7 @@ def test_of_several_lines_the_worst_state_speaks(reader):
 
 
 @pytest.mark.parametrize(
-    ("page", "most"), [("/", 16), ("/streaming/", 16), ("/patterns/", 16), ("/operations/", 28), ("/symbols/AAPL/", 20)]
+    ("page", "most"), [("/", 16), ("/streaming/", 16), ("/patterns/", 16), ("/operations/", 34), ("/symbols/AAPL/", 20)]
 )
 def test_a_page_asks_a_bounded_number_of_questions_however_large_the_market(reader, page, most):
     def questions() -> int:
