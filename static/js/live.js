@@ -170,7 +170,7 @@ export class Live extends EventTarget {
       this.#hurry();
     }
     const without = this.state === "offline" || this.state === "polling" || this.state === "connecting";
-    if (without && this.#socket?.readyState !== WebSocket.OPEN && now - (this.#lostAt ?? now) > ASK_AFTER && now - this.#asked >= ASK_EVERY - 100 && navigator.onLine && !document.hidden) this.#ask();
+    if (without && this.#socket?.readyState !== WebSocket.OPEN && now - (this.#lostAt ?? now) > ASK_AFTER && now - this.#asked >= ASK_EVERY - 100 && !document.hidden) this.#ask();
     this.dispatchEvent(new Event("look"));
   }
 

@@ -348,7 +348,7 @@ if (!asOf) {
   setInterval(async () => {
     sayAge();
     if (live.state !== "polling" && live.state !== "offline") return;
-    if (Date.now() - live.since < 2 * POLL || document.hidden || !navigator.onLine) return;
+    if (Date.now() - live.since < 2 * POLL || document.hidden) return;
     const last = ordered("1m").findLast((bar) => !bar.forming);
     const answer = await ask(`/api/ticks/recent?symbol=${path}&limit=60${last ? `&since=${last.at}` : ""}`).catch(() => null);
     const fresh = (answer?.ticks ?? []).map((tick) => normal({ t: tick.timestamp, o: tick.open, h: tick.high, l: tick.low, c: tick.close, v: tick.volume, vw: null, final: false }));
