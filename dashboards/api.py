@@ -52,7 +52,7 @@ class OneWatchlist(Own):
         chosen = self._own(request, pk)
         form = EntryForm(request.data if isinstance(request.data, dict) else {})
         if not form.is_valid():
-            raise ValidationError({name: list(faults) for name, faults in form.errors.items()})
+            raise ValidationError({name: [str(fault) for fault in faults] for name, faults in form.errors.items()})
         made = chosen.add(form.cleaned_data["symbol"])
         return Response(WatchlistRow(chosen).data, status=201 if made else 200)
 

@@ -25,7 +25,7 @@ class EntryForm(forms.Form):
 
     def clean_symbol(self) -> str:
         """Return the known ticker. ValidationError names the one that is not."""
-        text = self.cleaned_data["symbol"].strip().replace("-", ".").replace(" ", ".")
+        text: str = self.cleaned_data["symbol"].strip().replace("-", ".").replace(" ", ".")
         known = set(Symbol.objects.filter(pk__in={text, text.upper()}).values_list("symbol", flat=True))
         if not known:
             raise forms.ValidationError(f"There is no symbol “{text}” here. Find it by its name with the key /.")
@@ -59,7 +59,7 @@ def watchlist_named(user_id: int, data: Any, *, instance: Watchlist | None = Non
     if not form.is_valid():
         return None, str(form.errors["name"][0])
     name = form.cleaned_data["name"].strip()
-    if Watchlist.objects.filter(user_id=user_id, name=name).exclude(pk=instance.pk if instance else None).exists():
+    if Watchlist.objects.filter(user_id=user_id, name=name).exclude(pk=instance.pk if instance else 0).exists():
         return None, f"You have a list “{name}” already."
     if instance is None:
         return Watchlist.objects.create(user_id=user_id, name=name), ""

@@ -42,6 +42,10 @@ READ = row(nobody=(401, 401), people=(200, 403), token=(200, 405), wrong=(403, 4
 NO_TOKENS = row(nobody=(401, 401), people=(405, 403), token=(403, 403), wrong=(403, 403), expired=(401, 401))
 
 
+OWN = row(nobody=(401, 401), people=(200, 403), token=(200, 403), wrong=(403, 403), expired=(401, 401))
+OWN_LIST = row(nobody=(401, 401), people=(404, 403), token=(404, 403), wrong=(403, 403), expired=(401, 401))
+
+
 @dataclass(frozen=True)
 class Route:
     url: str
@@ -52,7 +56,20 @@ class Route:
 TABLE = {
     "": Route("/", page()),
     "streaming/": Route("/streaming/", page()),
+    "rankings/": Route("/rankings/", page()),
+    "sectors/": Route("/sectors/", page()),
+    "rotation/": Route("/rotation/", page()),
+    "stages/": Route("/stages/", page()),
+    "breadth/": Route("/breadth/", page()),
+    "averages/": Route("/averages/", page()),
     "patterns/": Route("/patterns/", page()),
+    "watchlists/": Route("/watchlists/", page()),
+    "watchlists/new/": Route("/watchlists/new/", page((405, 403))),
+    "watchlists/<int:pk>/": Route("/watchlists/1/", page((404, 403))),
+    "watchlists/<int:pk>/change/": Route("/watchlists/1/change/", page((405, 403))),
+    "screens/": Route("/screens/", page()),
+    "screens/new/": Route("/screens/new/", page((405, 403))),
+    "screens/<int:pk>/delete/": Route("/screens/1/delete/", page((405, 403))),
     "symbols/": Route("/symbols/", page()),
     "symbols/<path:symbol>/": Route("/symbols/AAPL/", page()),
     "accounts/login/": Route("/accounts/login/", open_page((200, 403), people=(302, 403))),
@@ -74,6 +91,9 @@ TABLE = {
     "api/universes/<slug:key>/": Route("/api/universes/a_universe/", READ),
     "api/patterns/": Route("/api/patterns/", READ, scope="read:patterns"),
     "api/indicators/<path:symbol>/": Route("/api/indicators/AAPL/", READ, scope="read:patterns"),
+    "api/watchlists/": Route("/api/watchlists/", OWN, scope="read:market"),
+    "api/watchlists/<int:pk>/": Route("/api/watchlists/1/", OWN_LIST, scope="read:market"),
+    "api/screens/": Route("/api/screens/", OWN, scope="read:market"),
     "api/schema/": Route("/api/schema/", row(nobody=(401, 401), people=(200, 403), token=(200, 405), wrong=(200, 405), expired=(401, 401))),
     "api/docs/": Route("/api/docs/", row(nobody=(302, 302), people=(200, 403), token=(302, 302), wrong=(302, 302), expired=(302, 302))),
     "admin/login/": Route("/admin/login/", open_page((302, 403), people=(403, 403))),

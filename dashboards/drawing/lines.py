@@ -178,7 +178,7 @@ def line_chart(
     return Chart(
         width=width, height=height, last=value, x=place(across.at(last)), y=place(up.at(value)),
         path=path([(across.at(x), None if value is None else up.at(value)) for x, value in points]),
-        rows=rules(up, at_rules or ticks(ends[0], ends[1]), strong=strong),
+        rows=rules(up, [value for value in at_rules or ticks(*ends) if up.low <= value <= up.high], strong=strong),
         columns=tuple(Rule(place(across.at(x)), label) for x, label in columns),
         band=band(
             [(across.at(x), up.at(low)) for x, low, _ in usual], [(across.at(x), up.at(high)) for x, _, high in usual]
@@ -209,7 +209,8 @@ def mirrored_bars(
         width=width, height=height, last=known[-1][1] - known[-1][2],
         rising="".join(f"M{place(across.at(x))} {place(zero)}V{place(scale.at(up))}" for x, up, _ in known if up),
         falling="".join(f"M{place(across.at(x))} {place(zero)}V{place(scale.at(-down))}" for x, _, down in known if down),
-        rows=rules(scale, ticks(-low, high, about=3), strong=0), columns=tuple(Rule(place(across.at(x)), label) for x, label in columns),
+        rows=rules(scale, [value for value in ticks(-low, high, about=3) if value == int(value)], strong=0),
+        columns=tuple(Rule(place(across.at(x)), label) for x, label in columns),
     )  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """The quadrants of rotation: across relative strength, up its momentum, both as z-scores around zero."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import atan2, degrees
@@ -57,7 +57,9 @@ def reach(values: Sequence[float]) -> float:
     return max(SMALLEST_REACH, round((farthest * 1.12 + 0.2) * 2) / 2)
 
 
-def field(tails: Sequence[tuple[str, Sequence[tuple[float, float]]]], *, width: int, height: int, whole: int) -> Field:
+def field(
+    tails: Sequence[tuple[str, Sequence[tuple[float, float]]]], *, names: Mapping[str, str], width: int, height: int, whole: int
+) -> Field:
     """
     Return the chart of (key, [(ratio, momentum), … oldest first]); a tail shorter than `whole` points is dotted, an empty one left out.
     """
@@ -75,13 +77,50 @@ def field(tails: Sequence[tuple[str, Sequence[tuple[float, float]]]], *, width: 
             for n, (a, b) in enumerate(pairwise(places), start=1)
         )
         x, y = places[-1]
-        left = x > width * 0.86
-        drawn.append(
-            Tail(key, "up" if tail[-1][0] >= 0 else "down", steps, place(x), place(y), place(x - 9 if left else x + 9), place(y + 4),
-                 "end" if left else "start", len(tail) < whole)
-        )  # fmt: skip
+        side = "up" if tail[-1][0] >= 0 else "down"
+        drawn.append((key, side, steps, x, y, len(tail) < whole))
+    labels = place_labels([(names.get(key, key), x, y) for key, _, _, x, y, _ in drawn], width=width, height=height)
+    heads = tuple(
+        Tail(key, side, steps, place(x), place(y), place(label[0]), place(label[1]), label[2], dotted)
+        for (key, side, steps, x, y, dotted), label in zip(drawn, labels, strict=True)
+    )
     marks_x, marks_y = _marks(reach_x), _marks(reach_y)
-    return Field(width, height, reach_x, reach_y, tuple(drawn), rules(across, marks_x, strong=0), rules(up, marks_y, strong=0))
+    return Field(width, height, reach_x, reach_y, heads, rules(across, marks_x, strong=0), rules(up, marks_y, strong=0))
+
+
+LETTER, LINE = 6.7, 13.0
+"""The room of a letter and of a line of a head's name, in the units of the chart."""
+SPOTS = ((9.0, 4.0, "start"), (-9.0, 4.0, "end"), (0.0, -9.0, "middle"), (0.0, 19.0, "middle"), (9.0, -8.0, "start"), (9.0, 16.0, "start"))
+
+
+def place_labels(heads: Sequence[tuple[str, float, float]], *, width: int, height: int) -> list[tuple[float, float, str]]:
+    """
+    Return where the name of each (name, x, y) head stands: x, baseline, anchor.
+
+    Each takes the first spot around its head that is inside the chart and clear of the names before it and of every other head; where
+    none is clear, the one that covers least.
+    """
+    taken: list[tuple[float, float, float, float]] = []
+    found = []
+    for name, x, y in heads:
+        others = [(ox - 5, oy - 5, ox + 5, oy + 5) for _, ox, oy in heads if (ox, oy) != (x, y)]
+        choices: list[tuple[float, int, tuple[float, float, str], tuple[float, float, float, float]]] = []
+        for dx, dy, anchor in SPOTS:
+            length = LETTER * len(name)
+            left = x + dx - (length if anchor == "end" else length / 2 if anchor == "middle" else 0)
+            box = (left, y + dy - LINE + 3, left + length, y + dy + 3)
+            outside = max(0.0, -box[0]) + max(0.0, box[2] - width) + max(0.0, -box[1]) + max(0.0, box[3] - height)
+            cost = 50 * outside + sum(_overlap(box, other) for other in (*taken, *others))
+            choices.append((cost, len(choices), (x + dx, y + dy, anchor), box))
+        _, _, spot, box = min(choices)
+        taken.append(box)
+        found.append(spot)
+    return found
+
+
+def _overlap(one: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> float:
+    """Return the common area of two (left, top, right, bottom) boxes."""
+    return max(0.0, min(one[2], other[2]) - max(one[0], other[0])) * max(0.0, min(one[3], other[3]) - max(one[1], other[1]))
 
 
 def _marks(end: float) -> list[float]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from dashboards.grid.columns import COLUMNS, DESCENDING_FIRST, FIRST_SET, SETS, SORTABLE
 
-Row = Mapping[str, Any]
+Row = dict[str, Any]
 Test = Callable[[float, float], bool]
 
 NUMBERS: dict[str, tuple[str, str, Test]] = {
@@ -74,9 +74,9 @@ def read(asked: Mapping[str, str]) -> State:
                 faults.append(f"“{text}” is no number, so “{NUMBERS[name][1].rstrip(',')}” is left out.")
             else:
                 numbers[name] = number
-    stage = asked.get("stage", "").strip().upper()[:LONGEST]
-    if stage and stage[0] not in STAGES:
-        faults.append(f"There is no stage “{stage}”; stages are 1 to 4, or with a sub-stage as 2B.")
+    stage = asked.get("stage", "").strip().lower()[:LONGEST]
+    if stage and stage.partition("-")[0] not in STAGES:
+        faults.append(f"There is no stage “{stage}”; stages are 1 to 4, or with a sub-stage as 2-early.")
         stage = ""
     columns = asked.get("set", FIRST_SET)
     if columns not in SETS:
@@ -120,12 +120,12 @@ def matches(row: Row, state: State) -> bool:
         held = row.get(CHOICES[name]) or UNKNOWN_SECTOR
         if held != value:
             return False
-    if state.stage and state.stage not in {str(row.get("stage") or ""), str(row.get("substage") or "")}:
+    if state.stage and state.stage not in {str(row.get("stage") or ""), f"{row.get('stage')}-{row.get('substage')}"}:
         return False
     for name, bound in state.numbers.items():
         key, _, test = NUMBERS[name]
-        value = row.get(key)
-        if value is None or not test(value, bound):
+        number = row.get(key)
+        if number is None or not test(number, bound):
             return False
     return True
 
@@ -134,10 +134,9 @@ def ordered(rows: Iterable[Row], sort: Sequence[tuple[str, bool]]) -> list[Row]:
     """Return rows in this order; those without the value come last whichever way, and equal ones stand by symbol."""
     found = sorted(rows, key=lambda row: str(row["symbol"]))
     for key, down in reversed(sort):
-        name = "substage" if key == "stage" else key
-        known = [row for row in found if row.get(name) not in {None, ""}]
-        unknown = [row for row in found if row.get(name) in {None, ""}]
-        found = sorted(known, key=lambda row: row[name], reverse=down) + unknown
+        known = [row for row in found if row.get(key) not in {None, ""}]
+        unknown = [row for row in found if row.get(key) in {None, ""}]
+        found = sorted(known, key=lambda row: row[key], reverse=down) + unknown
     return found
 
 

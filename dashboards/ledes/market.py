@@ -14,8 +14,25 @@ EVEN = 0.05
 """Up and down within this share of each other are called even."""
 CONFIRMS = 0.55
 """Volume confirms a move from this share on its side on."""
+SECTOR_NAMES = {"Consumer Discretionary": "Discretionary", "Communication Services": "Communication", "Consumer Staples": "Staples"}
+"""How sentences and charts name sectors whose own name is long."""
 TOP = 20
-LEGAL_TAILS = (", Inc.", " Inc.", " Inc", " Corporation", " Corp.", " Corp", " Company", " & Co.", " plc", " Group", " Co.")
+LEGAL_TAILS = (
+    " Class A",
+    " Class B",
+    " Class C",
+    ", Inc.",
+    " Inc.",
+    " Inc",
+    " Corporation",
+    " Corp.",
+    " Corp",
+    " Company",
+    " & Co.",
+    " plc",
+    " Group",
+    " Co.",
+)
 FLOOR = 0.8
 """Below this share of its symbols a page makes no statement (PRODUCT F9)."""
 
@@ -26,6 +43,11 @@ class Lede:
 
     first: str
     second: str = ""
+
+
+def sector_name(name: str) -> str:
+    """Return a sector's name where there is little room, always the same."""
+    return SECTOR_NAMES.get(name, name)
 
 
 def joined(names: Sequence[str]) -> str:
@@ -77,7 +99,7 @@ def overview(breadth: Row, sectors: Sequence[Row]) -> Lede:
     first = f"{market_word(breadth, sectors)}: {figure}{f', led by {joined(lead)}' if lead else ''}."
     parts = []
     if lag:
-        parts.append(f"{joined(lag)} {('rises' if len(lag) == 1 else 'rise') if falling else ('lags' if len(lag) == 1 else 'lag')}")
+        parts.append(f"{lag[0]} {'rises' if falling else 'lags'}")
     share = _share(breadth.get("up_volume"), breadth.get("down_volume"))
     if share is not None:
         side = 1 - share if falling else share
@@ -93,15 +115,15 @@ def rankings(rows: Sequence[Row]) -> Lede:
         return Lede("No symbol has a strength rating yet.", "A rating needs 252 earlier daily closes.")
     names = [short(row) for row in ranked[:3]]
     shifted = [row for row in ranked if row.get("rank_shift_week")]
-    came = [short(row) for row in shifted if row["rank"] <= TOP < row["rank"] + row["rank_shift_week"]]
-    went = [short(row) for row in shifted if row["rank"] + row["rank_shift_week"] <= TOP < row["rank"]]
+    came = [str(row["symbol"]) for row in shifted if row["rank"] <= TOP < row["rank"] + row["rank_shift_week"]]
+    went = [str(row["symbol"]) for row in shifted if row["rank"] + row["rank_shift_week"] <= TOP < row["rank"]]
     parts = []
     if came:
         parts.append(f"{joined(_few(came))} entered the top {TOP} this week")
     if went:
         parts.append(f"{joined(_few(went))} left it" if came else f"{joined(_few(went))} left the top {TOP} this week")
     return Lede(
-        f"{joined(names)} lead{'s' if len(names) == 1 else ''} on strength, of {len(ranked)} of {len(rows)} rated.",
+        f"{joined(names)} lead{'s' if len(names) == 1 else ''} {len(ranked)} of {len(rows)} on strength.",
         f"{'; '.join(parts)}." if parts else "",
     )
 
@@ -116,11 +138,12 @@ def short(row: Row) -> str:
     name = str(row.get("name") or row["symbol"])
     for tail in LEGAL_TAILS:
         name = name.removesuffix(tail)
+    name = name.removeprefix("The ")
     return name if len(name) <= 28 else str(row["symbol"])
 
 
 def _few(names: Sequence[str], most: int = 2) -> list[str]:
-    return list(names) if len(names) <= most else [*names[:most], f"{len(names) - most} more"]
+    return list(names) if len(names) <= most + 1 else [*names[:most], f"{len(names) - most} more"]
 
 
 def sectors(rows: Sequence[Row]) -> Lede:
@@ -131,8 +154,8 @@ def sectors(rows: Sequence[Row]) -> Lede:
         return Lede(f"None of {of} sectors has a change yet.", "A change needs a price today and a close before.")
     best, worst = known[0], known[-1]
     up = sum(1 for row in known if row["change_day"] > 0)
-    first = f"{up} of {len(known)} sectors rise, {best['sector']} leads at {signed(best['change_day'])}%."
-    return Lede(first, f"{worst['sector']} is last at {signed(worst['change_day'])}%." if worst is not best else "")
+    first = f"{up} of {len(known)} sectors rise, {sector_name(best['sector'])} leads at {signed(best['change_day'])}%."
+    return Lede(first, f"{sector_name(worst['sector'])} is last at {signed(worst['change_day'])}%." if worst is not best else "")
 
 
 def rotation(rows: Sequence[Row], crossed: Sequence[tuple[str, str, str]], names: Mapping[str, str]) -> Lede:
@@ -146,7 +169,10 @@ def rotation(rows: Sequence[Row], crossed: Sequence[tuple[str, str, str]], names
         return [names.get(row["symbol"], row["symbol"]) for row in chosen]
 
     leading, improving = of("leading"), of("improving")
-    parts = [f"{len(leading)} of {len(placed)} lead{'s' if len(leading) == 1 else ''}{f', {joined(_few(leading))}' if leading else ''}"]
+    verb = "leads" if len(leading) == 1 else "lead"
+    parts = [
+        f"{len(leading)} of {len(placed)} {verb}, {joined(_few(leading))}" if leading else f"None of {len(placed)} leads SPY with momentum"
+    ]
     if improving:
         parts.append(f"{joined(_few(improving))} gain{'s' if len(improving) == 1 else ''} from behind")
     second = ""

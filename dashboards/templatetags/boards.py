@@ -23,7 +23,7 @@ STAGES = {1: ("Basing", "around a flat average, after a decline"), 2: ("Advancin
 SLOPES = {1: "M1 5.5h10", 2: "M1 9Q7 8 11 2", 3: "M1 8Q4 3 11 4.5", 4: "M1 2Q5 3 11 9"}
 SHORT_SECTORS = {
     "Technology": "Tech", "Health Care": "Health", "Consumer Discretionary": "Discret.", "Communication Services": "Comms",
-    "Consumer Staples": "Staples", "Real Estate": "Real est.",
+    "Consumer Staples": "Staples", "Real Estate": "Real est.", "Discretionary": "Discret.", "Communication": "Comms",
 }  # fmt: skip
 Number = float | None
 
@@ -118,6 +118,18 @@ def day_of(text: str | None) -> str:
 def full_day(day: date) -> str:
     """Say a date with its weekday: Friday 20 Nov."""
     return f"{day:%A %-d %b}"
+
+
+@register.filter
+def weekday(moment: datetime) -> str:
+    """Say the weekday of the exchange's day that a moment ends: Thursday."""
+    return f"{(moment - timedelta(seconds=1)).astimezone(NEW_YORK):%A}"
+
+
+@register.filter
+def session_day(moment: datetime) -> str:
+    """Say the exchange's day that a moment ends: 19 Nov."""
+    return f"{(moment - timedelta(seconds=1)).astimezone(NEW_YORK):%-d %b}"
 
 
 @register.filter

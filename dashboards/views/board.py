@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from functools import wraps
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlencode
 
 from django.conf import settings
@@ -69,7 +69,7 @@ class Board:
     @property
     def day(self) -> date:
         """Return the exchange's day of the survey."""
-        return self.survey.as_of.astimezone(NEW_YORK).date()
+        return day_of_end(self.survey.as_of)
 
     @property
     def today(self) -> bool:
@@ -108,6 +108,11 @@ class Board:
     def context(self, **page: Any) -> dict[str, Any]:
         """Return what the templates of every market page need, and the page's own."""
         return {"board": self, "survey": self.survey, "keep": self.keep, **page}
+
+
+def day_of_end(moment: datetime) -> date:
+    """Return the exchange's day that ends at or contains a moment: midnight belongs to the day before."""
+    return (moment - timedelta(seconds=1)).astimezone(NEW_YORK).date()
 
 
 def moment_of(text: str) -> datetime:
@@ -167,36 +172,47 @@ def ask(request: HttpRequest, blocks: Iterable[str]) -> Board | dict[str, Any]:
     return Board(key, known, asked_at, survey, timezone.now())
 
 
+def user_of(request: HttpRequest) -> int:
+    """Return the number of the one who asks; the door is closed to strangers."""
+    return cast("int", request.user.pk)
+
+
 def session_of(board: Board) -> Session | None:
     """Return the session that a board's survey belongs to."""
     return Session.objects.filter(date=board.day).first()
 
 
-def today_lines(board: Board, session: Session | None, rows: list[dict[str, Any]], *, large: Iterable[str] = ()) -> dict[str, Spark]:
-    """
-    Return each row's line of the session's day up to the survey, against its close before; one query for all.
+@dataclass(frozen=True)
+class DayLines:
+    """The closes of the session's day, a few dozen a symbol, ready to be drawn in any size."""
 
-    The box is as long as the session, so that a line's length tells the time; `large` names the rows whose line is drawn large.
+    closes: dict[str, list[float | None]]
+    steps: int
+
+    def line(self, row: dict[str, Any], size: tuple[int, int] = SMALL) -> Spark | None:
+        """Return a row's line up to the survey's price against its close before; None for fewer than two prices."""
+        values = self.closes.get(row["symbol"])
+        if values is None:
+            return None
+        return spark([*values, row["last"]], width=size[0], height=size[1], base=close_before(row), of=self.steps + 1)
+
+
+def day_lines(board: Board, session: Session | None, rows: list[dict[str, Any]]) -> DayLines:
+    """
+    Return the lines of the session's day up to the survey; one query for all rows.
+
+    A line's box is as long as the session, so that its length tells the time.
     """
     if session is None or not rows:
-        return {}
+        return DayLines({}, 0)
     length = int((session.close - session.open) / MINUTE)
     step = next((step for step in SPARK_STEPS if length / step <= SPARK_POINTS), SPARK_STEPS[-1])
     minutes = [session.open + (number - 1) * MINUTE for number in range(step, length + 1, step)]
     gone = [minute for minute in minutes if minute < board.survey.as_of]
-    closes: dict[str, dict[datetime, float]] = defaultdict(dict)
+    known: dict[str, dict[datetime, float]] = defaultdict(dict)
     for symbol, at, close in Bar.objects.closes_at([row["symbol"] for row in rows], gone):
-        closes[symbol][at] = float(close)
-    found = {}
-    wide = set(large)
-    for row in rows:
-        known = closes[row["symbol"]]
-        values = [*(known.get(minute) for minute in gone), row["last"]]
-        width, height = LARGE if row["symbol"] in wide else SMALL
-        line = spark(values, width=width, height=height, base=close_before(row), of=len(minutes) + 1)
-        if line is not None:
-            found[row["symbol"]] = line
-    return found
+        known[symbol][at] = float(close)
+    return DayLines({symbol: [found.get(minute) for minute in gone] for symbol, found in known.items()}, len(minutes))
 
 
 def close_before(row: dict[str, Any]) -> float | None:

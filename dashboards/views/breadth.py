@@ -120,7 +120,7 @@ def day_charts(board: Board, session: Session) -> dict[str, Any]:
                 points.append((at, None))  # the line is cut where a stretch is missing
             points.append((at, read(row.breadth) if whole else None))
         chart = lines.line_chart(
-            points, width=DAY_WIDTH, height=DAY_HEIGHT, span=(start, end), include=[35, 65], strong=50, columns=hours,
+            points, width=DAY_WIDTH, height=DAY_HEIGHT, span=(start, end), include=[30, 70], strong=50, columns=hours,
             usual=usual(earlier, read, session), at_rules=[25, 50, 75],
         )  # fmt: skip
         charts.append((words, chart))
@@ -144,9 +144,11 @@ def day_charts(board: Board, session: Session) -> dict[str, Any]:
 def hour_rules(session: Session, *, most: int = 7) -> list[tuple[float, str]]:
     """Return the whole hours of a session, thinned to `most`: (moment, 12:00)."""
     first = session.open.astimezone(NEW_YORK).replace(minute=0, second=0) + timedelta(hours=1)
+    room = (session.close - session.open) / 16  # the labels of open and close stand there
     hours = []
-    while first < session.close:
-        hours.append(first)
+    while first < session.close - room:
+        if first > session.open + room:
+            hours.append(first)
         first += timedelta(hours=1)
     step = -(-len(hours) // most) if hours else 1
     return [(hour.timestamp(), f"{hour.astimezone(NEW_YORK):%H:%M}") for hour in hours[::step]]
@@ -171,14 +173,14 @@ def year_charts(closes: Sequence[Any], now: datetime, breadth: Mapping[str, Any]
 
     mcclellan, fifty = breadth.get("mcclellan"), breadth.get("above_sma50")
     return [
-        {"title": "Advance–decline line", "unit": "cumulative, advancers less decliners", "chart": line(lambda row: row.get("ad_line"), strong=0),
+        {"title": "Advance–decline line", "unit": "cumulative", "chart": line(lambda row: row.get("ad_line"), strong=0),
          "months": months, "said": breadth.get("ad_line")},
         {"title": "McClellan oscillator", "unit": f"{signed(mcclellan, 0)}; stretched beyond 70", "months": months, "said": mcclellan,
          "chart": line(lambda row: row.get("mcclellan"), strong=0, include=[-80, 80], at_rules=[-70, 0, 70])},
         {"title": "Above 50-day average", "unit": f"{'–' if fifty is None else f'{fifty:.0f}%'}; thresholds 20 and 80", "months": months, "said": fifty,
          "chart": line(lambda row: row.get("above_sma50"), strong=50, include=[10, 90], at_rules=[20, 50, 80])},
         {"title": "New highs, new lows", "unit": "52 weeks, members", "chart": bars("new_highs", "new_lows"), "months": months, "said": _net_highs(breadth)},
-        {"title": "Moved 4% or more", "unit": "members up and down, a bar a session", "chart": bars("up_4_percent", "down_4_percent"), "months": months,
+        {"title": "Moved 4% or more", "unit": "members, up and down", "chart": bars("up_4_percent", "down_4_percent"), "months": months,
          "said": (breadth.get("up_4_percent") or 0) - (breadth.get("down_4_percent") or 0)},
     ]  # fmt: skip
 

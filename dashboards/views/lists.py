@@ -14,12 +14,12 @@ from dashboards.forms import EntryForm, NoteForm, ScreenForm, watchlist_named
 from dashboards.grid import filters
 from dashboards.ledes import market
 from dashboards.models import SavedScreen, Watchlist
-from dashboards.views.board import RefusedError, ask
+from dashboards.views.board import RefusedError, ask, user_of
 from dashboards.views.rankings import grid, grid_rows
 
 
 def _own(request: HttpRequest, pk: int) -> Watchlist:
-    found = Watchlist.objects.filter(user_id=request.user.pk, pk=pk).first()
+    found = Watchlist.objects.filter(user_id=user_of(request), pk=pk).first()
     if found is None:
         raise Http404("You have no such list.")
     return found
@@ -28,7 +28,7 @@ def _own(request: HttpRequest, pk: int) -> Watchlist:
 @require_safe
 def watchlists(request: HttpRequest) -> HttpResponse:
     """Go to the first list, or offer to make one."""
-    first = Watchlist.objects.filter(user_id=request.user.pk).order_by("id").first()
+    first = Watchlist.objects.filter(user_id=user_of(request)).order_by("id").first()
     if first is not None:
         return HttpResponseRedirect(reverse("watchlist", args=[first.pk]))
     return render(request, "dashboards/watchlist.html", {"lists": [], "chosen": None})
@@ -37,7 +37,7 @@ def watchlists(request: HttpRequest) -> HttpResponse:
 @require_safe
 def watchlist(request: HttpRequest, pk: int) -> HttpResponse:
     """Show one list as the rankings grid shows its rows, in the owner's order until another one is asked for."""
-    lists = list(Watchlist.objects.of(request.user.pk))  # type: ignore[arg-type]  # the door is closed to strangers
+    lists = list(Watchlist.objects.of(user_of(request)))
     chosen = next((one for one in lists if one.pk == pk), None)
     if chosen is None:
         raise Http404("You have no such list.")
@@ -71,7 +71,7 @@ def watchlist(request: HttpRequest, pk: int) -> HttpResponse:
 @require_POST
 def make_watchlist(request: HttpRequest) -> HttpResponse:
     """Make a list."""
-    made, fault = watchlist_named(request.user.pk, request.POST)  # type: ignore[arg-type]  # the door is closed to strangers
+    made, fault = watchlist_named(user_of(request), request.POST)
     if made is None:
         messages.error(request, fault)
         return HttpResponseRedirect(reverse("watchlists"))
@@ -89,7 +89,7 @@ def change_watchlist(request: HttpRequest, pk: int) -> HttpResponse:
             return HttpResponseRedirect(reverse("watchlists"))
         messages.error(request, f"Type “{chosen.name}” to delete it.")
     elif act == "rename":
-        _, fault = watchlist_named(request.user.pk, request.POST, instance=chosen)  # type: ignore[arg-type]  # as above
+        _, fault = watchlist_named(user_of(request), request.POST, instance=chosen)
         if fault:
             messages.error(request, fault)
     elif act in ACTS:
@@ -142,16 +142,18 @@ ACTS = {"add": _add, "remove": _remove, "up": _up, "down": _down, "note": _note}
 @require_safe
 def screens(request: HttpRequest) -> HttpResponse:
     """List one's screens, each with its filter in words and how many symbols it finds now."""
-    saved = list(SavedScreen.objects.filter(user_id=request.user.pk).order_by("name"))
+    saved = list(SavedScreen.objects.filter(user_id=user_of(request)).order_by("name"))
     try:
         board = ask(request, ("rankings", "stages"))
     except RefusedError as error:
         return render(request, "dashboards/refused.html", {"refused": str(error), "universes": error.universes}, status=error.status)
     if isinstance(board, dict):
-        rows = [{"screen": screen, "state": _state(screen), "count": None, "of": None, "first": []} for screen in saved]
-        return render(request, "dashboards/screens.html", {"rows": rows, "no_survey": board})
+        unknown: list[dict[str, Any]] = [
+            {"screen": screen, "state": _state(screen), "count": None, "of": None, "first": []} for screen in saved
+        ]
+        return render(request, "dashboards/screens.html", {"rows": unknown, "no_survey": board})
     every = grid_rows(board)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for screen in saved:
         state = _state(screen)
         found = filters.ordered([row for row in every if filters.matches(row, state)], state.sort)
@@ -171,7 +173,7 @@ def make_screen(request: HttpRequest) -> HttpResponse:
         messages.error(request, _first_fault(form))
         return HttpResponseRedirect(reverse("rankings"))
     screen = form.save(commit=False)
-    screen.user_id = request.user.pk
+    screen.user_id = user_of(request)
     try:
         with transaction.atomic():
             screen.save()
@@ -184,5 +186,5 @@ def make_screen(request: HttpRequest) -> HttpResponse:
 @require_POST
 def change_screen(request: HttpRequest, pk: int) -> HttpResponse:
     """Delete a screen."""
-    SavedScreen.objects.filter(user_id=request.user.pk, pk=pk).delete()
+    SavedScreen.objects.filter(user_id=user_of(request), pk=pk).delete()
     return HttpResponseRedirect(reverse("screens"))

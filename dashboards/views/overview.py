@@ -12,7 +12,7 @@ from django.shortcuts import render
 from dashboards.drawing import lines
 from dashboards.drawing.treemap import Group, treemap
 from dashboards.ledes import market
-from dashboards.views.board import Board, board_page, close_before, session_of, today_lines
+from dashboards.views.board import LARGE, SMALL, Board, board_page, close_before, day_lines, session_of
 from marketdata.models import Session
 from patterns.models import Detection, MarketSurvey
 
@@ -122,8 +122,8 @@ def volume_share(breadth: Mapping[str, Any]) -> float | None:
 
 
 def against_close(board: Board, closes: Sequence[Any]) -> Any:
-    """Return the last close before the survey's own day, None where none is stored."""
-    return next((row for row in reversed(closes) if row.as_of < board.survey.as_of and row.as_of.date() != board.survey.as_of.date()), None)
+    """Return the last close before the survey, None where none is stored."""
+    return next((row for row in reversed(closes) if row.as_of < board.survey.as_of), None)
 
 
 def _difference(now: float | None, then: float | None) -> float | None:
@@ -150,10 +150,10 @@ def overview(request: HttpRequest, board: Board) -> HttpResponse:
     before_parts = {part["name"]: part["score"] for part in before.regime["parts"]} if before else {}
     scores = [row.regime.get("score") for row in closes]
     session = session_of(board)
-    lined = today_lines(board, session, [*indices, *rising, *falling], large=[row["symbol"] for row in indices])
+    lined = day_lines(board, session, [*indices, *rising, *falling])
 
-    def drawn(chosen: Rows) -> Rows:
-        return [{**row, "line": lined.get(row["symbol"]), "previous": close_before(row)} for row in chosen]
+    def drawn(chosen: Rows, size: tuple[int, int] = SMALL) -> Rows:
+        return [{**row, "line": lined.line(row, size), "previous": close_before(row)} for row in chosen]
 
     found = (
         Detection.objects.newest_first().filter(detection_timestamp__lte=survey.as_of)
@@ -168,7 +168,7 @@ def overview(request: HttpRequest, board: Board) -> HttpResponse:
         "dashboards/overview.html",
         board.context(
             lede=board.lede(lambda: market.overview(survey.breadth, survey.sectors)),
-            indices=drawn(indices),
+            indices=drawn(indices, LARGE),
             movers=[drawn(rising), drawn(falling)],
             sessions=len(closes),
             regime=survey.regime,

@@ -13,10 +13,15 @@ from dashboards.grid.columns import COLUMNS, SETS, columns_of
 from dashboards.ledes import market
 from dashboards.models import SavedScreen, Watchlist
 from dashboards.templatetags.wording import raw
-from dashboards.views.board import Board, board_page, close_before, session_of, today_lines
+from dashboards.views.board import Board, board_page, close_before, day_lines, session_of, user_of
 
-PRESETS = (("All", {}), ("Stage 2", {"stage": "2"}), ("RS at least 80", {"rs_min": "80"}), ("RVOL at least 2", {"rvol_min": "2"}),
-           ("Falling 2% or more", {"day_max": "-2"}))  # fmt: skip
+PRESETS: tuple[tuple[str, dict[str, str]], ...] = (
+    ("All", {}),
+    ("Stage 2", {"stage": "2"}),
+    ("RS at least 80", {"rs_min": "80"}),
+    ("RVOL at least 2", {"rvol_min": "2"}),
+    ("Falling 2% or more", {"day_max": "-2"}),
+)
 RESERVED = {"universe", "as_of", "format"}
 Rows = list[dict[str, Any]]
 
@@ -29,12 +34,12 @@ def grid_rows(board: Board) -> Rows:
 
 def grid(request: HttpRequest, board: Board, rows: Rows, state: filters.State) -> dict[str, Any]:
     """Return what the grid's template needs for these rows in their order; two queries for the lines of the day."""
-    lines = today_lines(board, session_of(board), rows)
+    lines = day_lines(board, session_of(board), rows)
     columns = columns_of(state.columns)
     links = filters.sort_links(state)
     order = dict(state.sort)
     return {
-        "rows": [{**row, "today": lines.get(row["symbol"]), "previous": raw(close_before(row))} for row in rows],
+        "rows": [{**row, "today": lines.line(row), "previous": raw(close_before(row))} for row in rows],
         "columns": columns,
         "heads": [
             {
@@ -98,8 +103,8 @@ def rankings(request: HttpRequest, board: Board) -> HttpResponse:
             as_csv=_query(request, format="csv"),
             cleared=_query(request, **dict.fromkeys({"q", "stage", *filters.NUMBERS, *filters.CHOICES})),
             asked={name: request.GET.get(name, "") for name in ("q", "stage", "type", "sector", "industry", *filters.NUMBERS)},
-            watchlists=list(Watchlist.objects.filter(user_id=request.user.pk).order_by("id")),
-            saved=SavedScreen.objects.filter(user_id=request.user.pk, query=query).first() if query else None,
+            watchlists=list(Watchlist.objects.filter(user_id=user_of(request)).order_by("id")),
+            saved=SavedScreen.objects.filter(user_id=user_of(request), query=query).first() if query else None,
             **grid(request, board, rows, state),
         ),
     )

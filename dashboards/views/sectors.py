@@ -54,6 +54,7 @@ def sectors(request: HttpRequest, board: Board) -> HttpResponse:
             sort_key=sort.removeprefix("-"),
             heads=HEADS,
             reach=max(changes, default=1.0) or 1.0,
+            industry_reach=max([abs(row["change_day"]) for row in industries if row["change_day"] is not None], default=1.0) or 1.0,
             quadrants={row["sector"]: row for row in board.survey.rotation if row.get("fund")},
         ),
     )
@@ -87,7 +88,10 @@ def rotation(request: HttpRequest, board: Board) -> HttpResponse:
     name = "tail_intraday" if intraday else "tail"
     tails = [(row["symbol"], _tail(row, name, 60 if intraday else length)) for row in rows]
     drawn = [(symbol, tail) for symbol, tail in tails if tail]
-    names = {row["symbol"]: row["sector"] if row.get("fund") and not members and row["sector"] else row["symbol"] for row in rows}
+    names = {
+        row["symbol"]: market.sector_name(row["sector"]) if row.get("fund") and not members and row["sector"] else row["symbol"]
+        for row in rows
+    }
     changes = {row["symbol"]: row["change_day"] for row in board.survey.rankings}
     crossed = crossings(drawn)
     known = dict(drawn)
@@ -113,6 +117,7 @@ def rotation(request: HttpRequest, board: Board) -> HttpResponse:
             lede=board.lede(lambda: market.rotation(table, [(one["symbol"], one["before"], one["now"]) for one in crossed], names)),
             field=quadrant.field(
                 [(symbol, [(point["ratio"], point["momentum"]) for point in tail]) for symbol, tail in drawn],
+                names=names,
                 width=FIELD_WIDTH, height=FIELD_HEIGHT, whole=2 if intraday else min(FEWEST, length),
             ),
             names=names,
@@ -127,6 +132,7 @@ def rotation(request: HttpRequest, board: Board) -> HttpResponse:
             first=datetime.fromisoformat(moments[0]) if moments else None,
             steps=max(0, len(moments) - 1),
             placed=len(drawn),
+            of=len(rows),
             initial={"tails": {symbol: [[point["at"], round(point["ratio"], 4), round(point["momentum"], 4)] for point in tail] for symbol, tail in drawn},
                      "moments": moments, "intraday": intraday},
         ),

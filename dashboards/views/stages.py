@@ -16,9 +16,9 @@ from patterns.models import MarketSurvey
 Rows = list[dict[str, Any]]
 SESSIONS_SHOWN = 504
 LISTED = 12
-CHANGES_SHOWN = 12
+CHANGES_SHOWN = 6
 STAGES = ("2", "1", "3", "4")
-AREA_WIDTH, AREA_HEIGHT = 760, 250
+AREA_WIDTH, AREA_HEIGHT = 760, 330
 REACH_ATR = 12.0
 AVERAGES = (("ema10", "10"), ("sma20", "20"), ("sma50", "50"), ("sma200", "200"))
 BUCKETS = {
@@ -87,6 +87,7 @@ def stages(request: HttpRequest, board: Board) -> HttpResponse:
             history_rows=[(row.as_of, row.stage_counts) for row in closes[::-21]],
             matrix=moves(survey.stages, week),
             changes=survey.stage_changes[:CHANGES_SHOWN],
+            older=survey.stage_changes[CHANGES_SHOWN:],
             this_week=len(week),
             names=names,
             lists=lists,
@@ -148,7 +149,14 @@ def with_cells(row: dict[str, Any], ranked: dict[str, Any], unit: str) -> dict[s
     cells = [
         (name, (row.get(name) or {}).get(unit), (row.get(name) or {}).get("value"), crossed(row, name, ranked)) for name, _ in AVERAGES
     ]
-    return {**row, "change_day": ranked.get("change_day"), "name": ranked.get("name", ""), "cells": cells}
+    stop = row.get("stop") or {}
+    return {
+        **row,
+        "change_day": ranked.get("change_day"),
+        "name": ranked.get("name", ""),
+        "cells": cells,
+        "stops": (stop.get("sma20"), stop.get("chandelier")),
+    }
 
 
 def crossed(row: dict[str, Any], name: str, ranked: dict[str, Any]) -> str:

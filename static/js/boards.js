@@ -231,6 +231,7 @@ document.addEventListener("visibilitychange", () => document.visibilityState ===
 
 /* Filters: a choice is an address */
 for (const form of main.querySelectorAll("form[data-auto]")) {
+  for (const button of form.querySelectorAll("button:not([type])")) button.hidden = true; // a choice sends itself, Enter sends a text
   form.addEventListener("change", () => form.requestSubmit());
   form.addEventListener("submit", () => { for (const field of form.elements) if (field.name && !field.value) field.disabled = true; });
   addEventListener("pageshow", () => { for (const field of form.elements) field.disabled = false; });

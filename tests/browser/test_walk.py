@@ -79,7 +79,8 @@ def test_a_person_signs_in_watches_a_bar_arrive_opens_a_symbol_and_sees_a_detect
     expect(page.get_by_role("alert")).to_contain_text("do not open the door")
 
     reader.sign_in()
-    expect(page.get_by_role("heading", level=1)).to_contain_text("2 of 70 symbols have a bar of minute")
+    expect(page.get_by_role("heading", level=1)).to_contain_text("The newest minute is")
+    expect(page.get_by_role("heading", level=1)).to_contain_text("2 of 70 symbols")
     page.get_by_role("link", name="Stream").first.click()
     expect(page.locator("#own-line")).to_contain_text("nothing skipped")
 
@@ -106,22 +107,6 @@ def test_a_person_signs_in_watches_a_bar_arrive_opens_a_symbol_and_sees_a_detect
 
     patterns_retracted.send(None, detections=[{**told, "status": "retracted"}])
     expect(page.locator("#found tbody tr").first).to_contain_text("Retracted")
-
-
-def test_the_overview_follows_prices_in_place_and_holds_its_order_while_it_is_read(reader):
-    newest = this_minute() - MINUTE
-    store(newest - MINUTE, 100.0)
-    reader.sign_in()
-    page = reader.page
-    rows = page.locator("#market tbody tr")
-    first = rows.first.get_attribute("data-symbol")
-    page.locator("#market tbody tr").nth(3).hover()
-
-    close_minute(newest, 104.0)
-
-    expect(page.get_by_role("heading", level=1)).to_contain_text("70 of 70 symbols have a bar of minute")
-    expect(page.locator('#market tr[data-symbol="NVDA"] [data-last]')).to_have_text("104.00")
-    assert rows.first.get_attribute("data-symbol") == first
 
 
 def test_a_paused_stream_holds_still_counts_what_waits_and_catches_up(reader):

@@ -12,6 +12,7 @@ from dashboards.views import live
 from marketdata.models import Bar, DailyBar, Heartbeat, Membership, Session, Symbol, Universe
 from patterns.models import Detection
 from tests.conftest import load_first_rows
+from tests.dashboards.surveys import make_survey
 from tests.people import make_user, session_client
 
 PAGES = ["/", "/streaming/", "/patterns/", "/operations/", "/symbols/", "/symbols/?q=aa", "/symbols/AAPL/"]
@@ -104,41 +105,10 @@ def test_pages_change_nothing(reader):
 # ---- What a page says -------------------------------------------------------------------------------------------------------------------
 
 
-def test_the_overview_says_how_many_symbols_have_a_bar_of_the_newest_minute(reader):
-    store_bar("AAPL", "190.25", back=1)
-    store_bar("MSFT", "410.00", back=1)
-    store_bar("NVDA", "180.00", back=2)
-
-    text = reader.get("/").content.decode()
-
-    assert f"2 of 70 symbols have a bar of minute {wording.clock(this_minute() - MINUTE)}." in text
-
-
-def test_the_change_is_against_the_last_daily_close_before_today(reader):
-    Symbol.objects.filter(pk="AAPL").update(name="Apple")
-    store_day("AAPL", "180.00", back=3)
-    store_day("AAPL", "200.00", back=1)
-    store_day("AAPL", "999.00", back=0)
-    store_bar("AAPL", "198.00")
-
-    quotes = {quote.symbol: quote for quote in reader.get("/").context["quotes"]}
-
-    assert quotes["AAPL"].change == pytest.approx(-1.0)
-    assert quotes["AAPL"].difference == Decimal("-2.00")
-    assert quotes["MSFT"].change is None
-
-
-def test_before_the_first_bar_the_overview_says_what_is_awaited(reader):
-    text = reader.get("/").content.decode()
-
-    assert "No minute is stored yet." in text
-    assert " of 70 symbols have" not in text
-
-
 def test_an_empty_universe_is_explained(reader):
     Membership.objects.all().delete()
 
-    assert "The universe is empty." in reader.get("/").content.decode()
+    assert "No symbol belongs to it, so there is nothing to survey." in reader.get("/").content.decode()
 
 
 def test_a_name_cannot_break_out_of_a_page(reader):
@@ -239,6 +209,8 @@ def test_the_overview_gives_a_bar_one_row_with_its_best_shape(reader):
     for pattern, confidence in (("doji", 0.6), ("engulfing", 0.9), ("spinningtop", 0.7)):
         store_detection("AAPL", pattern=pattern, confidence=confidence)
     store_detection("AAPL", back=2, confidence=1.0)
+
+    make_survey()
 
     found = reader.get("/").context["found"]
 
