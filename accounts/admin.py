@@ -14,7 +14,7 @@ from accounts.models import ApiToken, ApiTokenQuerySet, User
 class AccountAdmin(UserAdmin):  # type: ignore[type-arg]  # the class cannot be subscripted at run time
     """Django's own page of a user, with the choice of colours."""
 
-    fieldsets = (*(UserAdmin.fieldsets or ()), ("Appearance", {"fields": ["theme", "palette"]}))
+    fieldsets = (*(UserAdmin.fieldsets or ()), ("Appearance", {"fields": ["theme", "palette", "hollow", "single_keys"]}))
 
 
 @admin.register(ApiToken)

@@ -39,6 +39,7 @@ class Scope(models.TextChoices):
     READ_PATTERNS = "read:patterns", "detections and indicators"
     READ_MARKET = "read:market", "the state of the whole market"
     METRICS = "metrics", "figures of the running parts"
+    OPERATE = "operate", "start and cancel jobs, where the user may"
 
 
 class User(AbstractUser):
@@ -46,6 +47,8 @@ class User(AbstractUser):
 
     theme = models.CharField(max_length=10, choices=Theme.choices, blank=True, default=Theme.SYSTEM)
     palette = models.CharField(max_length=10, choices=Palette.choices, blank=True, default=Palette.SAFE)
+    hollow = models.BooleanField(default=False, help_text="draw rising candles hollow, for readers who see no hue")
+    single_keys = models.BooleanField(default=True, help_text="whether single keys act on pages")
 
     class Meta:
         db_table = "accounts_user"

@@ -47,8 +47,8 @@ class TokenList(serializers.Serializer[Any]):
 
 
 class Appearance(serializers.ModelSerializer[User]):
-    """The reader's choice of ground and colours."""
+    """The reader's choice of ground, colours, bodies and keys."""
 
     class Meta:
         model = User
-        fields = ["theme", "palette"]
+        fields = ["theme", "palette", "hollow", "single_keys"]

@@ -5,25 +5,26 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from marketdata.models import (
+    AuditEntry,
     Bar,
-    BarRequest,
     BarRevision,
     Closure,
+    DeadTask,
     Dividend,
     FeedOrigin,
     FeedSpan,
     Gap,
     Halt,
     Heartbeat,
+    Job,
+    LoggedError,
     Membership,
     Reconciliation,
     RejectedEvent,
-    RequestState,
     Session,
     Split,
     Symbol,
@@ -155,41 +156,6 @@ class ClosureAdmin(KeyStays):
     date_hierarchy = "date"
 
 
-@admin.register(BarRequest)
-class BarRequestAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # the class cannot be subscripted at run time
-    """Wishes about past bars, worked off by `stream_ticks`: add one, watch how far it is, cancel it."""
-
-    list_display = ["requested_at", "kind", "first", "last", "state", "progress", "note", "requested_by"]
-    list_filter = ["state", "kind"]
-    fields = ["kind", "first", "last", "symbols"]
-    actions = ["cancel_requests"]
-    show_full_result_count = False
-
-    @admin.display(description="progress")
-    def progress(self, request: BarRequest) -> str:
-        """Return how far it is."""
-        return f"{request.done} of {request.of}" if request.of else ""
-
-    def save_model(self, request: HttpRequest, obj: BarRequest, form: Any, change: bool) -> None:
-        """Note who asked."""
-        obj.requested_by = str(request.user)
-        super().save_model(request, obj, form, change)
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Return False for a single one: what was asked stays as it was asked. The list may be seen, and its actions used."""
-        return obj is None and super().has_change_permission(request)
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002 - Django's signature
-        """Return False: who asked for what is kept."""
-        return False
-
-    @admin.action(description="Cancel", permissions=["change"])
-    def cancel_requests(self, request: HttpRequest, queryset: QuerySet[BarRequest]) -> None:  # noqa: ARG002 - Django's signature
-        """Cancel what waits, and ask what runs to stop."""
-        queryset.filter(state=RequestState.WAITING).update(state=RequestState.CANCELLED, cancel=True, finished_at=timezone.now())
-        queryset.filter(state=RequestState.RUNNING).update(cancel=True)
-
-
 @admin.register(Halt)
 class HaltAdmin(Looking):
     """Trading pauses as the feed announced them."""
@@ -306,3 +272,37 @@ class FeedOriginAdmin(Looking):
     """Which feed filled this database."""
 
     list_display = ["name", "since"]
+
+
+@admin.register(Job)
+class JobAdmin(Looking):
+    """What was asked for, and how far it is."""
+
+    list_display = ["id", "kind", "state", "asked_by", "asked_at", "started_at", "finished_at", "done", "total", "step", "error"]
+    list_filter = ["kind", "state"]
+
+
+@admin.register(LoggedError)
+class LoggedErrorAdmin(Looking):
+    """Errors of all parts, repeats in one row."""
+
+    list_display = ["last_at", "level", "part", "logger", "message", "count", "first_at"]
+    list_filter = ["level", "part", "last_at"]
+    search_fields = ["message", "logger"]
+
+
+@admin.register(DeadTask)
+class DeadTaskAdmin(Looking):
+    """Tasks that failed or took their worker with them; given up where `dead at` is set."""
+
+    list_display = ["last_at", "name", "attempts", "dead_at", "error", "arguments"]
+    list_filter = ["name", "dead_at"]
+
+
+@admin.register(AuditEntry)
+class AuditEntryAdmin(Looking):
+    """Who did what."""
+
+    list_display = ["at", "actor", "action", "target", "address"]
+    list_filter = ["action", "at"]
+    search_fields = ["actor", "target"]

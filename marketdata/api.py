@@ -12,14 +12,17 @@ from django.utils.decorators import method_decorator
 from django.views.decorators.cache import cache_control
 from django.views.decorators.http import conditional_page
 from drf_spectacular.utils import OpenApiParameter, extend_schema
-from rest_framework.exceptions import ValidationError
+from rest_framework.exceptions import APIException, ValidationError
+from rest_framework.permissions import SAFE_METHODS
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from marketdata import jobs
 from marketdata.gaps import coverage
 from marketdata.intervals import candles
-from marketdata.models import Bar, Gap, Session, Symbol, Universe
+from marketdata.models import Bar, BarRevision, Gap, Job, Session, Symbol, Universe
+from marketdata.permissions import MayRunJobs
 from marketdata.serializers import (
     BarsAnswer,
     BarsQuery,
@@ -29,7 +32,13 @@ from marketdata.serializers import (
     GapRow,
     GapsAnswer,
     GapsQuery,
+    JobRequest,
+    JobRow,
+    JobsAnswer,
+    JobsQuery,
     Parameters,
+    RevisionsAnswer,
+    RevisionsQuery,
     SymbolAnswer,
     SymbolRow,
     SymbolsAnswer,
@@ -211,6 +220,26 @@ class Gaps(APIView):
         return Response({"next": cursor, "gaps": GapRow(page, many=True).data}, headers=_link(request, cursor))
 
 
+class Revisions(APIView):
+    """What stored minutes said before they were replaced."""
+
+    required_scope = "read:bars"
+
+    @extend_schema(parameters=[RevisionsQuery], responses=RevisionsAnswer, operation_id="revisions_list")
+    def get(self, request: Request) -> Response:
+        """Return the old values of a symbol's minutes that start in [from, to), the last replaced first."""
+        asked = _checked(RevisionsQuery, request)
+        rows = BarRevision.objects.filter(symbol_id=asked["symbol"]).order_by("-replaced_at", "-revision")
+        if "from" in asked:
+            rows = rows.filter(timestamp__gte=asked["from"])
+        if "to" in asked:
+            rows = rows.filter(timestamp__lt=asked["to"])
+        found = list(rows[: asked["limit"]])
+        if not found:
+            _ensure_known(asked["symbol"])
+        return Response(RevisionsAnswer({"symbol": asked["symbol"], "count": len(found), "revisions": found}).data)
+
+
 class CoverageOfDay(APIView):
     """How much of a day is proven."""
 
@@ -236,6 +265,82 @@ class CoverageOfDay(APIView):
             symbols = Universe.objects.symbols_of(key)
         rows = CoverageRow(coverage(symbols, session, now=now), many=True).data
         return Response({"date": session.date.isoformat(), "symbols": rows})
+
+
+class JobView(APIView):
+    """What both addresses of jobs ask: reading like bars, doing takes an operator, whose token has the scope `operate`."""
+
+    permission_classes = [*APIView.permission_classes, MayRunJobs]
+
+    @property
+    def required_scope(self) -> str | None:
+        """Return the scope; none for a person's session, which `MayRunJobs` judges."""
+        request = getattr(self, "request", None)
+        if request is None or request.method in SAFE_METHODS:
+            return "read:bars"
+        return "operate" if request.auth is not None else None
+
+
+class Jobs(JobView):
+    """Work that was asked for."""
+
+    @extend_schema(parameters=[JobsQuery], responses=JobsAnswer, operation_id="jobs_list")
+    def get(self, request: Request) -> Response:
+        """Return jobs, the newest first."""
+        asked = _checked(JobsQuery, request)
+        rows = Job.objects.newest_first().filter(**{name: asked[name] for name in ("kind", "state") if name in asked})
+        if "cursor" in asked:
+            rows = rows.filter(id__lt=int(asked["cursor"]))
+        found = list(rows[: asked["limit"] + 1])
+        page = found[: asked["limit"]]
+        cursor = str(page[-1].pk) if len(found) > len(page) else None
+        return Response({"next": cursor, "jobs": JobRow(page, many=True).data}, headers=_link(request, cursor))
+
+    @extend_schema(request=JobRequest, responses={201: JobRow}, operation_id="jobs_ask")
+    def post(self, request: Request) -> Response:
+        """
+        Ask for a job; its row says how far it is.
+
+        Bars are written by the stream's process alone: while none runs, import, repair, reconcile and end_of_day wait.
+        """
+        given = JobRequest(data=request.data)
+        given.is_valid(raise_exception=True)
+        kind = given.validated_data["kind"]
+        if kind not in jobs.kinds_here():
+            raise ValidationError({"kind": "This installation has no such job."})
+        job = jobs.ask(kind, given.validated_data.get("options"), asked_by=request.user.get_username())
+        return Response(JobRow(job).data, status=201)
+
+
+class OneJob(JobView):
+    """One job."""
+
+    @extend_schema(responses=JobRow, operation_id="job_get")
+    def get(self, request: Request, number: int) -> Response:  # noqa: ARG002 - DRF's signature
+        """Return the job."""
+        return Response(JobRow(_job(number)).data)
+
+    @extend_schema(responses=JobRow, operation_id="job_cancel")
+    def delete(self, request: Request, number: int) -> Response:
+        """Cancel the job: one that waits ends at once, one that runs at its next step; what it stored stays. 409 where it has ended."""
+        try:
+            job = jobs.cancel(_job(number), by=request.user.get_username())
+        except jobs.JobNotOpenError as error:
+            raise HasEnded(str(error)) from None
+        return Response(JobRow(job).data)
+
+
+class HasEnded(APIException):
+    """The job cannot be cancelled any more."""
+
+    status_code = 409
+
+
+def _job(number: int) -> Job:
+    job = Job.objects.filter(pk=number).first() if number < 2**63 else None
+    if job is None:
+        raise Http404(f"There is no job {number}.")
+    return job
 
 
 def _checked(query: type[Parameters], request: Request) -> dict[str, Any]:

@@ -82,14 +82,19 @@ def import_days(
     now: Callable[[], datetime],
     progress: Progress = lambda done, of, symbol: None,
     only_missing: bool = False,
+    finished: date | None = None,
 ) -> ImportReport:
-    """Ask REST for the daily bars of [first, last] and store them; `only_missing` begins after each symbol's newest stored day."""
+    """
+    Ask REST for the daily bars of [first, last] and store them; `only_missing` begins after each symbol's newest stored day.
+
+    Today's bar still changes and is left out, unless its session is known to be over: `finished`.
+    """
     report = ImportReport()
     newest = newest_days(symbols) if only_missing else {}
     for symbol in symbols:
         begin = max(first, newest.get(symbol, first) + timedelta(days=1)) if symbol in newest else first
         if begin <= last:
-            for chunk in _chunks(history.days(symbol, begin, last, asked_at=now())):
+            for chunk in _chunks(history.days(symbol, begin, last, asked_at=now(), finished=finished)):
                 report.read += len(chunk)
                 report.changed += writer.write_days(chunk)
         report.symbols += 1

@@ -23,7 +23,6 @@ from marketdata.listings import import_details, stale_symbols
 from marketdata.models import FeedSpan, Reconciliation, Session
 from marketdata.rate import Rate
 from marketdata.reconciliation import match_percent, reconcile
-from marketdata.requests import Work, next_request, work_off
 from marketdata.writer import PAST, Writer, WriterBusyError, WriterDeposedError
 
 log = logging.getLogger(__name__)
@@ -125,19 +124,7 @@ class Caretaker:
             )  # fmt: skip
         self._make_days()
         self._reconcile_last_night()
-        self._work_off_requests()
         self._fetch_days()
-
-    def _work_off_requests(self) -> None:
-        """Do what operators asked for."""
-        while not self._stop.is_set() and next_request() is not None:
-            with _Past(self._stop) as writer:
-                request = next_request()  # another shard may have done it while this one waited
-                if request is not None:
-                    work = Work(
-                        self._history(), writer, now=self._now, pause=self._rate.wait, announce=self._announce, stopped=self._stop.is_set
-                    )
-                    work_off(request, work)
 
     def _make_days(self) -> None:
         """Make the last session's daily bars from its minutes, once its late window is over."""

@@ -115,13 +115,13 @@ class RestHistory:
                     complete=True,
                 )
 
-    def days(self, symbol: str, first: date, last: date, *, asked_at: datetime) -> Iterator[DailySnapshot]:
-        """Yield the daily bars of the exchange days [first, last], oldest first; the running day is left out."""
+    def days(self, symbol: str, first: date, last: date, *, asked_at: datetime, finished: date | None = None) -> Iterator[DailySnapshot]:
+        """Yield the daily bars of the exchange days [first, last], oldest first; today is left out unless it is the `finished` day."""
         today = asked_at.astimezone(EXCHANGE_ZONE).date()
         for row in self._aggregates(symbol, "day", first.isoformat(), last.isoformat()):
             day = datetime.fromtimestamp(row["t"] / 1000, EXCHANGE_ZONE).date()
             volume = self._checked(symbol, row)
-            if volume is not None and day < today:
+            if volume is not None and (day < today or day == finished):
                 yield DailySnapshot(
                     symbol=symbol,
                     date=day,

@@ -5,7 +5,7 @@ The schema of the market: symbols, universes, bars and what happened to them. Qu
 """
 
 from collections.abc import Iterable
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -18,6 +18,12 @@ from django.utils import timezone
 from timescale.db.models.fields import TimescaleDateTimeField
 
 from marketdata.bars.session import Hours, SessionTable
+from marketdata.operations import AuditEntry, DeadTask, Job, JobKind, JobState, LoggedError
+
+__all__ = ["AuditEntry", "DeadTask", "Job", "JobKind", "JobState", "LoggedError"]  # Django finds tables in this module
+
+MINUTE = timedelta(minutes=1)
+LIVE = timedelta(seconds=30)
 
 
 class Numeric(models.DecimalField):  # type: ignore[type-arg]  # it cannot be subscripted at run time
@@ -250,6 +256,17 @@ class BarQuerySet(models.QuerySet["Bar"]):
         chosen = self.filter(symbol__in=symbols, timestamp__gte=start, timestamp__lt=end, timestamp__minute__in=range(4, 60, 5))
         return chosen.order_by("symbol", "timestamp").values_list("symbol", "close")
 
+    def by_minute(self, moment: datetime) -> "models.QuerySet[Bar, dict[str, Any]]":
+        """
+        Return each minute from `moment` on, oldest first, with how many `bars` it has and their mean `delay` from its end to their storing.
+
+        Bars stored later than `LIVE` after their minute came from history and do not count in the delay.
+        """
+        stored = models.ExpressionWrapper(models.F("valued_at") - models.F("timestamp"), output_field=models.DurationField())
+        live = models.Q(revision=0, valued_at__lt=models.F("timestamp") + MINUTE + LIVE, valued_at__gte=models.F("timestamp") + MINUTE)
+        rows = self.filter(timestamp__gte=moment).values("timestamp")
+        return rows.annotate(bars=models.Count("*"), delay=models.Avg(stored, filter=live) - MINUTE).order_by("timestamp")
+
     def closes_at(self, symbols: list[str], minutes: list[datetime]) -> "models.QuerySet[Bar, tuple[str, datetime, Decimal]]":
         """Return (symbol, minute, close) of these minutes, for many small lines at once: the index is asked for each, none is read between."""
         return self.filter(symbol__in=symbols, timestamp__in=minutes).values_list("symbol", "timestamp", "close")
@@ -329,6 +346,14 @@ class BarRevision(models.Model):
         return f"{self.symbol_id} {self.timestamp:%Y-%m-%d %H:%M} r{self.revision}"
 
 
+class DailyBarQuerySet(models.QuerySet["DailyBar"]):
+    """Questions to the table of days."""
+
+    def symbols_with(self, days: int) -> int:
+        """Return how many symbols have so many days or more."""
+        return self.values("symbol").annotate(days=models.Count("date")).filter(days__gte=days).count()
+
+
 class DailyBar(models.Model):
     """One session of one symbol, unadjusted."""
 
@@ -345,6 +370,8 @@ class DailyBar(models.Model):
     source = models.SmallIntegerField(choices=Source.choices)
     source_version = models.BigIntegerField()
     updated_at = models.DateTimeField()
+
+    objects = DailyBarQuerySet.as_manager()
 
     class Meta:
         db_table = "ohlcv_daily"
@@ -416,6 +443,18 @@ class WriterLease(models.Model):
         return f"{self.name} epoch {self.epoch}"
 
 
+class RejectedEventQuerySet(models.QuerySet["RejectedEvent"]):
+    """Questions to the refused events."""
+
+    def by_reason(self, moment: datetime) -> "models.QuerySet[RejectedEvent, dict[str, Any]]":
+        """Return each reason since `moment` with how many `events` it had, the `last` moment and one symbol, the most frequent first."""
+        rows = self.filter(received_at__gte=moment).values("reason")
+        told = rows.annotate(
+            events=models.Sum("count"), last=models.Max("received_at"), example=models.Max("symbol"), words=models.Max("detail")
+        )
+        return told.order_by("-events", "reason")
+
+
 class RejectedEvent(models.Model):
     """What the feed sent and we refused, with the reason. Repeats of one reason in one flush beyond a bound share a row."""
 
@@ -426,6 +465,8 @@ class RejectedEvent(models.Model):
     symbol = models.CharField(max_length=40, blank=True, default="")
     count = models.IntegerField(default=1)
     raw = models.TextField(help_text="the event as received, cut at 2,000 characters")
+
+    objects = RejectedEventQuerySet.as_manager()
 
     class Meta:
         db_table = "rejected_events"
@@ -504,6 +545,32 @@ class GapState(models.TextChoices):
     EMPTY = "empty", "asked, no trade"
 
 
+class GapQuerySet(models.QuerySet["Gap"]):
+    """Questions to the ledger of gaps."""
+
+    def reaching_past(self, moment: datetime) -> "GapQuerySet":
+        """Return gaps whose last minute is `moment` or later."""
+        return self.filter(last_minute__gte=moment)
+
+    def spans_since(self, moment: datetime) -> "models.QuerySet[Gap, dict[str, Any]]":
+        """Return each distinct span of open and repaired gaps that reaches past `moment`, with how many `symbols` share it; newest first."""
+        told = self.reaching_past(moment).filter(state__in=[GapState.OPEN, GapState.REPAIRED])
+        return (
+            told.values("first_minute", "last_minute", "state")
+            .annotate(symbols=models.Count("symbol"))
+            .order_by("-last_minute", "-first_minute", "state")
+        )
+
+    def ledger(self) -> "models.QuerySet[Gap, dict[str, Any]]":
+        """Return the ledger by span, cause and state, the newest span first, with `symbols`, `bars` found, the newest error and times."""
+        spans = self.values("first_minute", "last_minute", "cause", "state")
+        told = spans.annotate(
+            symbols=models.Count("symbol"), bars=models.Sum("bars_found"), example=models.Min("symbol"), tries=models.Max("attempts"),
+            error=models.Max("last_error"), asked=models.Max("asked_at"), closed=models.Max("closed_at"),
+        )  # fmt: skip
+        return told.order_by("-last_minute", "-first_minute", "cause", "state")
+
+
 class Gap(models.Model):
     """Minutes of one symbol, [first_minute, last_minute], that no evidence covers, until REST was asked for them."""
 
@@ -518,6 +585,8 @@ class Gap(models.Model):
     attempts = models.IntegerField(default=0)
     bars_found = models.IntegerField(default=0)
     last_error = models.CharField(max_length=300, blank=True, default="")
+
+    objects = GapQuerySet.as_manager()
 
     class Meta:
         db_table = "gaps"
@@ -662,54 +731,3 @@ class Halt(models.Model):
 
     def __str__(self) -> str:
         return f"{self.symbol_id} {self.began_at:%Y-%m-%d %H:%M:%S}"
-
-
-class RequestKind(models.TextChoices):
-    """What `stream_ticks` may be asked to do with past bars."""
-
-    REPAIR = "repair", "repair gaps"
-    RECONCILE = "reconcile", "reconcile with REST"
-    IMPORT_MINUTES = "import_minutes", "import minute bars"
-    IMPORT_DAYS = "import_days", "import daily bars"
-
-
-class RequestState(models.TextChoices):
-    """How far a request is."""
-
-    WAITING = "waiting", "waiting"
-    RUNNING = "running", "running"
-    DONE = "done", "done"
-    FAILED = "failed", "failed"
-    CANCELLED = "cancelled", "cancelled"
-
-
-class BarRequest(models.Model):
-    """
-    A wish about past bars that somebody left: the web and Celery never write a bar, `stream_ticks` works these off one by one, oldest first.
-
-    Set `cancel` to stop one that runs; what it has stored stays.
-    """
-
-    kind = models.CharField(max_length=20, choices=RequestKind.choices)
-    first = models.DateField(help_text="first exchange day")
-    last = models.DateField(help_text="last exchange day")
-    symbols = ArrayField(models.CharField(max_length=20), blank=True, default=list, help_text="empty: the universe that is streamed")
-    requested_by = models.CharField(max_length=150, blank=True, default="")
-    requested_at = models.DateTimeField(default=timezone.now)
-    state = models.CharField(max_length=10, choices=RequestState.choices, default=RequestState.WAITING)
-    cancel = models.BooleanField(default=False)
-    done = models.IntegerField(default=0)
-    of = models.IntegerField(default=0)
-    note = models.CharField(max_length=300, blank=True, default="", help_text="what it is at, or why it failed")
-    report = models.JSONField(default=dict, blank=True)
-    started_at = models.DateTimeField(null=True, blank=True)
-    finished_at = models.DateTimeField(null=True, blank=True)
-
-    class Meta:
-        db_table = "bar_requests"
-        ordering = ["-requested_at"]
-        constraints = [models.CheckConstraint(name="bar_request_order", condition=models.Q(last__gte=models.F("first")))]
-        indexes = [models.Index(fields=["state", "requested_at"], name="bar_request_state_idx")]
-
-    def __str__(self) -> str:
-        return f"{self.kind} {self.first} to {self.last}"

@@ -11,7 +11,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from marketdata.bars.interval import INTERVALS, Candle
-from marketdata.models import Bar, Gap, GapCause, GapState, Symbol, Universe
+from marketdata.models import Bar, BarRevision, Gap, GapCause, GapState, Job, JobKind, JobState, Symbol, Universe
 
 SYMBOL_FORM = r"^[A-Za-z0-9.\-/]{1,20}\Z"
 EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
@@ -151,6 +151,18 @@ class GapsQuery(Parameters):
     since = MomentField(required=False, help_text="gaps that reach past this moment")
     limit = serializers.IntegerField(min_value=1, max_value=1000, default=100)
     cursor = serializers.RegexField(r"^\d{1,18}\Z", required=False, help_text="`next` of the page before")
+
+
+class RevisionsQuery(Parameters):
+    """What `/api/revisions/` can be asked."""
+
+    symbol = SymbolField(help_text="the ticker, case kept")
+    to = MomentField(required=False, help_text="minutes that start before it")
+    limit = serializers.IntegerField(min_value=1, max_value=1000, default=200)
+
+    def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
+        """Add `from`, which Python keeps for itself."""
+        return {"from": MomentField(required=False, help_text="minutes that start at it or later"), **super().get_fields()}
 
 
 class CoverageQuery(Parameters):
@@ -304,6 +316,29 @@ class GapsAnswer(serializers.Serializer[Any]):
     gaps = GapRow(many=True)
 
 
+class RevisionRow(serializers.Serializer[BarRevision]):
+    """A minute as it stood before it was replaced."""
+
+    t = serializers.DateTimeField(source="timestamp", help_text="start of the minute")
+    revision = serializers.IntegerField(help_text="the number that these values had; the values after it have the next one")
+    o = ExactNumber(source="open")
+    h = ExactNumber(source="high")
+    l = ExactNumber(source="low")  # noqa: E741 - the name on the wire
+    c = ExactNumber(source="close")
+    v = ExactNumber(source="volume")
+    cause = serializers.CharField(help_text="late, corrected, backfill, reconcile")
+    stored_at = serializers.DateTimeField(help_text="from when on these were the values")
+    replaced_at = serializers.DateTimeField()
+
+
+class RevisionsAnswer(serializers.Serializer[Any]):
+    """The newest replacements of a symbol's minutes, the last one first."""
+
+    symbol = serializers.CharField()
+    count = serializers.IntegerField()
+    revisions = RevisionRow(many=True)
+
+
 class CoverageRow(serializers.Serializer[Any]):
     """One symbol's day in minutes: expected = bars + no_trade + open + unproven."""
 
@@ -323,3 +358,73 @@ class CoverageAnswer(serializers.Serializer[Any]):
 
     date = serializers.DateField()
     symbols = CoverageRow(many=True)
+
+
+# ---- Jobs -----------------------------------------------------------------------------------------------------------------------------
+
+
+class JobsQuery(Parameters):
+    """What `/api/jobs/` can be asked."""
+
+    kind = serializers.ChoiceField(choices=JobKind.choices, required=False)
+    state = serializers.ChoiceField(choices=JobState.choices, required=False)
+    limit = serializers.IntegerField(min_value=1, max_value=1000, default=100)
+    cursor = serializers.RegexField(r"^\d{1,18}\Z", required=False, help_text="`next` of the page before")
+
+
+class JobOptions(serializers.Serializer[Any]):
+    """What a job is about; which of it counts depends on the kind."""
+
+    symbols = serializers.ListField(child=SymbolField(), required=False, max_length=5000, help_text="these symbols instead of a universe")
+    universe = serializers.CharField(max_length=200, required=False, help_text="universe names joined by `:`; the streamed one by default")
+    timespan = serializers.ChoiceField(choices=["minute", "day"], required=False, help_text="import: bars of a minute or of a day")
+    date = serializers.DateField(required=False, help_text="reconcile, end_of_day: exchange day; the last finished one by default")
+
+    def get_fields(self) -> dict[str, Any]:
+        """Add `from`, which Python keeps for itself, and `to`."""
+        words = "exchange day, included: import, repair, scan"
+        bounds = {name: serializers.DateField(required=False, help_text=words) for name in ("from", "to")}
+        return super().get_fields() | bounds
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """Refuse what is unknown and a range that ends before it begins: nothing that was asked for is left out in silence."""
+        if unknown := sorted(set(self.initial_data if isinstance(self.initial_data, dict) else {}) - set(self.fields)):
+            raise serializers.ValidationError({unknown[0]: "There is no such option."})
+        if "from" in attrs and "to" in attrs and attrs["from"] > attrs["to"]:
+            raise serializers.ValidationError({"to": "It must not lie before `from`."})
+        names = set(attrs.get("universe", "").split(":")) - {""}
+        known = set(Universe.objects.filter(key__in=names).values_list("key", flat=True))
+        if names - known:
+            raise serializers.ValidationError({"universe": f"No universe {min(names - known)!r} is known."})
+        return attrs
+
+
+class JobRequest(serializers.Serializer[Any]):
+    """A job to be done."""
+
+    kind = serializers.ChoiceField(choices=JobKind.choices)
+    options = serializers.DictField(required=False, help_text="symbols, universe, timespan, date, from, to")
+
+    def validate_options(self, options: dict[str, Any]) -> dict[str, Any]:
+        """Return the checked options as JSON holds them."""
+        checked = JobOptions(data=options)
+        checked.is_valid(raise_exception=True)
+        return {name: value if isinstance(value, str | list) else value.isoformat() for name, value in checked.validated_data.items()}
+
+
+class JobRow(serializers.ModelSerializer[Job]):
+    """A job, and how far it is."""
+
+    class Meta:
+        model = Job
+        fields = [
+            "id", "kind", "options", "state", "asked_by", "asked_at", "started_at", "finished_at", "cancel_asked_by", "done", "total", "step",
+            "report", "error",
+        ]  # fmt: skip
+
+
+class JobsAnswer(serializers.Serializer[Any]):
+    """A page of jobs, the newest first."""
+
+    next = serializers.CharField(allow_null=True, help_text="cursor of the next page")
+    jobs = JobRow(many=True)

@@ -24,6 +24,7 @@ from marketdata.feed.protocol import State
 from marketdata.flusher import SHUTDOWN_SECONDS, Flusher, StreamFailedError, hand_over, moment, settle_passed
 from marketdata.history import RestHistory
 from marketdata.intake import Intake, Report
+from marketdata.jobs import BarJobs
 from marketdata.lines import Lines
 from marketdata.spans import Span
 from marketdata.writer import Writer
@@ -101,6 +102,9 @@ class LiveStream:
             calendar=self._renew_calendar,
             requests_per_second=requests_per_second,
         )
+        self._jobs = history and BarJobs(
+            history, now=self._market_now, announce=self._announcer.closed, requests_per_second=requests_per_second
+        )
 
     def _renew_calendar(self, sessions: SessionTable) -> None:
         self._sessions = self._intake.builder.sessions = sessions
@@ -112,13 +116,15 @@ class LiveStream:
     def run(self) -> Report:
         """Stream until `stop`. StreamFailedError where it cannot go on."""
         self._lines.start()
-        if self._caretaker is not None:
+        if self._caretaker is not None and self._jobs is not None:
             self._caretaker.start()
+            self._jobs.start()
         try:
             self._loop()
         finally:
-            if self._caretaker is not None:
+            if self._caretaker is not None and self._jobs is not None:
                 self._caretaker.stop()
+                self._jobs.stop()
             self._end()
         if self._flusher.failure is not None:
             raise self._flusher.failure

@@ -12,5 +12,8 @@ urlpatterns = [
     path("universes/", api.Universes.as_view(), name="api-universes"),
     path("universes/<slug:key>/", api.OneUniverse.as_view(), name="api-universe"),
     path("gaps/", api.Gaps.as_view(), name="api-gaps"),
+    path("revisions/", api.Revisions.as_view(), name="api-revisions"),
     path("coverage/", api.CoverageOfDay.as_view(), name="api-coverage"),
+    path("jobs/", api.Jobs.as_view(), name="api-jobs"),
+    path("jobs/<int:number>/", api.OneJob.as_view(), name="api-job"),
 ]

@@ -11,8 +11,9 @@ from rest_framework.views import APIView
 
 from marketdata.models import Symbol
 from marketdata.serializers import Parameters, ensure_symbol_form
+from patterns.curves import curves
 from patterns.models import Detection, IndicatorValue
-from patterns.serializers import IndicatorsAnswer, IndicatorsQuery, PatternsAnswer, PatternsQuery
+from patterns.serializers import IndicatorsAnswer, IndicatorsQuery, LinesAnswer, LinesQuery, PatternsAnswer, PatternsQuery
 from patterns.windows.asked import computed_values
 
 SYMBOL_IN_PATH = OpenApiParameter("symbol", str, OpenApiParameter.PATH, description="the ticker, case kept")
@@ -69,6 +70,26 @@ class Indicators(APIView):
             raise Http404(f"There is no symbol {symbol[:20]}.")
         answer = {"symbol": symbol, "timeframe": timeframe, "count": len(newest), "values": newest[::-1]}
         return Response(IndicatorsAnswer(answer).data)
+
+
+class Lines(APIView):
+    """Indicator lines for a chart."""
+
+    required_scope = "read:patterns"
+
+    @extend_schema(parameters=[SYMBOL_IN_PATH, LinesQuery], responses=LinesAnswer, operation_id="indicators_lines")
+    def get(self, request: Request, symbol: str) -> Response:
+        """Return the values at the newest bars of any interval, computed from the bars as they stand now or stood at `as_of`."""
+        ensure_symbol_form(symbol)
+        asked = _checked(LinesQuery, request)
+        now = timezone.now()
+        times, values = curves(
+            symbol, asked["interval"], asked["name"], end=asked.get("to"), limit=asked["limit"], now=now, as_of=asked.get("as_of"),
+            adjusted=asked["adjusted"],
+        )  # fmt: skip
+        if not times and not Symbol.objects.filter(pk=symbol).exists():
+            raise Http404(f"There is no symbol {symbol[:20]}.")
+        return Response({"symbol": symbol, "interval": asked["interval"], "t": times, "values": values})
 
 
 def _checked(query: type[Parameters], request: Request) -> dict[str, Any]:

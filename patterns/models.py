@@ -48,6 +48,18 @@ class DetectionQuerySet(models.QuerySet["Detection"]):
         """Return one symbol's detections."""
         return self.filter(symbol_id=symbol)
 
+    def found_by(self, moment: datetime) -> "DetectionQuerySet":
+        """Return what was known at a moment."""
+        return self.filter(detection_timestamp__lte=moment)
+
+    def found_since(self, moment: datetime) -> dict[str, int]:
+        """Return how many were found from a moment on, on how many symbols, and how many of them no longer stand."""
+        return self.filter(detection_timestamp__gte=moment).aggregate(
+            found=models.Count("id"),
+            symbols=models.Count("symbol", distinct=True),
+            retracted=models.Count("id", filter=models.Q(status=Status.RETRACTED)),
+        )
+
     def found_before(self, number: int) -> "DetectionQuerySet":
         """Return what was found before the detection of that number."""
         return self.filter(id__lt=number)

@@ -5,7 +5,9 @@ from typing import Any
 
 from rest_framework import serializers
 
+from marketdata.bars.interval import INTERVALS as LENGTHS
 from marketdata.serializers import ExactNumber, MomentField, Parameters, SymbolField
+from patterns.curves import DRAWN
 from patterns.detectors import DETECTORS, SHAPES, name_of
 from patterns.indicators.catalogue import INTERVALS, NAMES, ON_DEMAND, names_of
 from patterns.models import Combination, Detection, Direction, IndicatorValue, Status
@@ -69,6 +71,32 @@ class IndicatorsQuery(Parameters):
                 raise serializers.ValidationError({"name": error.detail}) from None
         checked: dict[str, Any] = super().validate(attrs)
         return checked
+
+
+class LinesQuery(Parameters):
+    """GET /api/indicators/{symbol}/lines/."""
+
+    interval = serializers.ChoiceField(choices=list(LENGTHS), default="1m", help_text="length of a bar")
+    name = serializers.CharField(max_length=400, help_text=f"one or several joined by commas: {', '.join(DRAWN)}")
+    to = MomentField(required=False, help_text="bars that start before it")
+    as_of = MomentField(required=False, help_text="from the bars as they stood at this moment")
+    adjusted = serializers.BooleanField(default=False, help_text="from bars as after the splits that followed")
+    limit = serializers.IntegerField(min_value=1, max_value=5000, default=500, help_text="bars; the newest ones where more fit")
+
+    def validate_name(self, value: str) -> list[str]:
+        """Return the names. ValidationError tells the known ones."""
+        names = [name.strip() for name in value.split(",") if name.strip()]
+        _ensure_known(names, DRAWN, "No line is called")
+        return names
+
+
+class LinesAnswer(serializers.Serializer[Any]):
+    """Indicator lines over the newest bars, oldest first: `values[name]` beside `t`, null where too few bars are stored."""
+
+    symbol = serializers.CharField()
+    interval = serializers.CharField()
+    t = serializers.ListField(child=serializers.DateTimeField(), help_text="starts of the bars")
+    values = serializers.DictField(child=serializers.ListField(child=serializers.FloatField(allow_null=True)))
 
 
 def _ensure_known(names: Sequence[str], known: Sequence[str], sentence: str) -> None:

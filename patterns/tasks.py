@@ -1,21 +1,28 @@
 """What workers and beat do here. A task is a hint that may be lost or come twice; the sweep finds what no task did."""
 
+import json
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from io import StringIO
+from itertools import islice
 from typing import Any
 
 from celery import Task, shared_task
 from django.conf import settings
+from django.core.management import call_command
 from django.db import transaction
 from django.db.models import Q, QuerySet
 
+from marketdata.history import EXCHANGE_ZONE
+from marketdata.jobs import GONE_AFTER, Watch, claim, symbols_of, work
+from marketdata.models import Bar, Job, JobKind, JobState
 from patterns.indicators.catalogue import INTERVALS
 from patterns.models import Detection, IndicatorValue, ScanFailure, ScannedBar, SweepMark
 from patterns.scan import ScanReport, scan_apart
 from patterns.survey import survey_closes, survey_minute, thin
-from patterns.windows import LENGTH_MS, Key
+from patterns.windows import LENGTH_MS, Key, milliseconds_of
 from patterns.windows.missed import MissedBar, missed_of
 from patterns.writer import count_attempts
 
@@ -214,3 +221,49 @@ def thin_surveys() -> None:
     """Delete the surveys of single minutes that are older than five days."""
     if gone := thin(now=datetime.now(UTC)):
         log.info("Thinned out %d surveys of single minutes.", gone)
+
+
+# ---- Jobs -------------------------------------------------------------------------------------------------------------------------------
+
+WORKER_KINDS = (JobKind.SCAN, JobKind.SURVEY)
+JOB_SECONDS = 6 * 3600
+
+
+@shared_task(ignore_result=True, soft_time_limit=JOB_SECONDS, time_limit=JOB_SECONDS + 60)
+def work_jobs() -> None:
+    """
+    Work off one job that a worker may do, if one waits and none runs: the other hands of the pool stay free for scans.
+
+    A job is longer than the broker waits for an answer; the message that it sends again finds the job claimed and does nothing.
+    """
+    alive = Job.objects.filter(kind__in=WORKER_KINDS, state=JobState.RUNNING, alive_at__gte=datetime.now(UTC) - GONE_AFTER)
+    if not alive.exists() and (job := claim(WORKER_KINDS)) is not None:
+        work(job, _scan_job if job.kind == JobKind.SCAN else _survey_job)
+
+
+def _scan_job(job: Job, watch: Watch) -> dict[str, Any]:
+    """Judge the stored minutes of the asked days and symbols again."""
+    first, last = (date.fromisoformat(job.options[name]) if name in job.options else None for name in ("from", "to"))
+    bars = Bar.objects.whole()
+    if first:
+        bars = bars.since(datetime(first.year, first.month, first.day, tzinfo=EXCHANGE_ZONE))
+    if last:
+        after = last + timedelta(days=1)
+        bars = bars.filter(timestamp__lt=datetime(after.year, after.month, after.day, tzinfo=EXCHANGE_ZONE))
+    symbols, report = symbols_of(job.options), ScanReport()
+    for done, symbol in enumerate(symbols):
+        minutes = bars.of(symbol).order_by("timestamp").values_list("timestamp", flat=True).iterator(chunk_size=BATCH_BARS)
+        while batch := [(symbol, milliseconds_of(minute)) for minute in islice(minutes, BATCH_BARS)]:
+            watch.step(done, len(symbols), symbol)
+            report += scan_apart(batch, now=datetime.now(UTC), again=True)
+    watch.step(len(symbols), len(symbols), "")
+    return {"bars": report.bars, "detections": report.detections, "indicators": report.indicators, "failed": report.failed}
+
+
+def _survey_job(job: Job, watch: Watch) -> dict[str, Any]:
+    """Survey the market with the command's own code; keep what it was measured on."""
+    watch.step(0, 1, "surveys")
+    out = StringIO()
+    call_command("survey_market", *(["--universe", job.options["universe"]] if "universe" in job.options else []), "--json", stdout=out)
+    survey = json.loads(out.getvalue().strip().splitlines()[-1])
+    return {name: survey[name] for name in ("as_of", "universe", "coverage") if name in survey}

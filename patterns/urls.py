@@ -6,6 +6,7 @@ from patterns import api, market_api
 
 urlpatterns = [
     path("patterns/", api.Patterns.as_view(), name="api-patterns"),
+    path("indicators/<path:symbol>/lines/", api.Lines.as_view(), name="api-indicator-lines"),
     path("indicators/<path:symbol>/", api.Indicators.as_view(), name="api-indicators"),
     path("market/rankings/", market_api.Rankings.as_view(), name="api-market-rankings"),
     path("market/sectors/", market_api.Sectors.as_view(), name="api-market-sectors"),

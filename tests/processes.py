@@ -27,6 +27,7 @@ def command_environment(**changes: str) -> dict[str, str]:
     return {
         **os.environ,
         "DATABASE_URL": database_url(),
+        "DATABASE_ROLES": "1",  # as the one-command stack runs them: each with no more rights than it needs
         "REDIS_URL": settings.REDIS_URL,
         "DJANGO_SETTINGS_MODULE": "tickstock.settings",
         "PYTHONUNBUFFERED": "1",

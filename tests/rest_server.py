@@ -5,17 +5,25 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-AGGREGATES = re.compile(r"/v2/aggs/ticker/([^/]+)/range/1/(minute|day)/(\d+|[\d-]+)/(\d+|[\d-]+)")
+from marketdata.history import EXCHANGE_ZONE
+
+AGGREGATES = re.compile(r"/v2/aggs/ticker/([^/]+)/range/1/(minute|day)/([\d-]+)/([\d-]+)")
 
 
 class RestServer:
-    """`bars[symbol]` is a list of (start ms, close, volume); `fault(number of the request)` may return (status, headers, body) instead."""
+    """
+    `bars[symbol]` (`days[symbol]` of daily bars) is a list of (start ms, close, volume).
+
+    `fault(number of the request)` may return (status, headers, body) instead.
+    """
 
     def __init__(self) -> None:
         self.bars: dict[str, list[tuple[int, float, float]]] = {}
+        self.days: dict[str, list[tuple[int, float, float]]] = {}
         self.requests: list[str] = []
         self.fault: Callable[[int], tuple[int, dict[str, str], bytes] | None] = lambda number: None
         self.page = 50_000
@@ -46,8 +54,10 @@ class RestServer:
         found = AGGREGATES.match(path)
         if found is None:
             return 404, {}, b'{"status":"ERROR"}'
-        symbol, first, last = found[1], int(found[3]), int(found[4])
-        rows = [bar for bar in self.bars.get(symbol, []) if first // 60_000 * 60_000 <= bar[0] <= last]
+        symbol = found[1]
+        first, last = (int(text) if text.isdecimal() else _midnight_ms(text) for text in (found[3], found[4]))
+        kept = self.bars if found[2] == "minute" else self.days
+        rows = [bar for bar in kept.get(symbol, []) if first // 60_000 * 60_000 <= bar[0] <= last]
         results = [
             {"t": start, "o": close, "h": close, "l": close, "c": close, "v": volume, "n": 1} for start, close, volume in rows[: self.page]
         ]
@@ -61,6 +71,10 @@ class RestServer:
     def stop(self) -> None:
         self._server.shutdown()
         self._server.server_close()
+
+
+def _midnight_ms(day: str) -> int:
+    return int(datetime.fromisoformat(day).replace(tzinfo=EXCHANGE_ZONE).timestamp() * 1000)
 
 
 @contextmanager

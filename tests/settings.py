@@ -2,8 +2,8 @@
 
 from tickstock.settings import *  # noqa: F403
 from tickstock.settings import CELERY_BROKER_URL as _BROKER
+from tickstock.settings import LOGGING, TEMPLATES
 from tickstock.settings import REDIS_URL as _SHARED_REDIS
-from tickstock.settings import TEMPLATES
 
 REDIS_URL = _SHARED_REDIS.replace("db=0", "db=9")  # a running stack of the same folder must not see what tests publish
 CELERY_BROKER_URL = _BROKER.replace("virtual_host=0", "virtual_host=9")
@@ -15,3 +15,6 @@ TEMPLATES[0]["OPTIONS"]["string_if_invalid"] = ""
 CHANNEL_LAYERS = {
     "default": {"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer", "CONFIG": {"hosts": [REDIS_URL], "prefix": "tickstock-test"}}
 }
+LOGGING["root"]["handlers"] = [
+    name for name in LOGGING["root"]["handlers"] if name != "errors"
+]  # its connection would outlive the test database

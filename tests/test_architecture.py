@@ -8,7 +8,7 @@ from pathlib import Path
 from django.dispatch import Signal
 
 ROOT = Path(__file__).resolve().parents[1]
-APPS = ("marketdata", "patterns", "accounts", "dashboards")
+APPS = ("marketdata", "patterns", "accounts", "dashboards", "tickstock")
 
 
 def named_signals() -> dict[int, str]:

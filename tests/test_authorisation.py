@@ -82,6 +82,10 @@ TABLE = {
     "api/bars/<path:symbol>/": Route("/api/bars/AAPL/", READ),
     "api/gaps/": Route("/api/gaps/", READ),
     "api/coverage/": Route("/api/coverage/", READ),
+    "api/jobs/": Route("/api/jobs/", row(nobody=(401, 401), people=(200, 403), token=(200, 403), wrong=(403, 403), expired=(401, 401))),
+    "api/jobs/<int:number>/": Route(
+        "/api/jobs/1/", row(nobody=(401, 401), people=(404, 403), token=(404, 403), wrong=(403, 403), expired=(401, 401))
+    ),
     "api/symbols/": Route("/api/symbols/", READ),
     "api/symbols/<path:symbol>/": Route("/api/symbols/AAPL/", READ),
     "api/universes/": Route("/api/universes/", READ),
@@ -98,6 +102,9 @@ TABLE = {
     "api/schema/": Route("/api/schema/", row(nobody=(401, 401), people=(200, 403), token=(200, 405), wrong=(200, 405), expired=(401, 401))),
     "api/docs/": Route("/api/docs/", row(nobody=(302, 302), people=(200, 403), token=(302, 302), wrong=(302, 302), expired=(302, 302))),
     "admin/login/": Route("/admin/login/", open_page((302, 403), people=(403, 403))),
+    "metrics": Route(
+        "/metrics", row(nobody=(401, 401), people=(403, 403), token=(200, 405), wrong=(403, 403), expired=(401, 401)), scope="metrics"
+    ),
     "health": Route("/health", open_page((200, 403))),
     "ready": Route("/ready", open_page((503, 403))),
 }

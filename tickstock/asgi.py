@@ -13,7 +13,9 @@ http = get_asgi_application()  # loads the apps, so it stands before what import
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 
 from dashboards.consumers import MESSAGE_BYTES, Receive, Scope, Send  # noqa: E402
+from dashboards.hub import open_sockets  # noqa: E402
 from dashboards.routing import websocket_urlpatterns  # noqa: E402
+from tickstock.counters import counters  # noqa: E402
 
 KERNEL_BYTES = 128 * 1024  # what the kernel may hold for a client that does not read
 LARGEST_MESSAGE = 32 * 1024 * 1024  # a snapshot of the whole market, with room
@@ -81,4 +83,5 @@ def _tapped(protocol: Any) -> Tap:
     return tap
 
 
+counters.gauge("tickstock_sockets", open_sockets)
 application = ProtocolTypeRouter({"http": http, "websocket": Paced(URLRouter(websocket_urlpatterns))})

@@ -1,17 +1,22 @@
-"""The Celery app and the whole beat table."""
+"""The Celery app, the whole beat table, and how long each task took."""
 
 import os
+import time
 import warnings
+from typing import Any
 
 from celery import Celery
 from celery.exceptions import SecurityWarning
+from celery.signals import task_postrun, task_prerun
+
+from tickstock.counters import counters
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tickstock.settings")  # noqa: TID251 - Celery's own entry, before settings
 
 # Celery warns of root because pickled tasks could run code; ours are JSON only
 warnings.filterwarnings("ignore", category=SecurityWarning)
 
-app = Celery("tickstock")
+app = Celery("tickstock", task_cls="tickstock.attempts:CountedTask")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 
@@ -24,4 +29,22 @@ app.conf.beat_schedule = {
     "survey-missed-closes": {"task": "patterns.tasks.survey_missed_closes", "schedule": 30.0, "options": {"expires": 30}},
     "thin-surveys": {"task": "patterns.tasks.thin_surveys", "schedule": 3600.0, "options": {"expires": 3600}},
     "worker-heartbeat": {"task": "marketdata.tasks.beat_heart", "schedule": 5.0, "options": {"expires": 5}},
+    "end-of-day": {"task": "marketdata.tasks.ask_for_end_of_day", "schedule": 300.0, "options": {"expires": 300}},
+    "work-jobs": {"task": "patterns.tasks.work_jobs", "schedule": 5.0, "options": {"expires": 5}},
+    "prune-records": {"task": "marketdata.tasks.prune_records", "schedule": 3600.0, "options": {"expires": 3600}},
 }
+
+_began: dict[str, float] = {}  # running tasks of this process by id
+
+
+@task_prerun.connect
+def _note_begin(task_id: str, **_: Any) -> None:
+    _began[task_id] = time.monotonic()
+
+
+@task_postrun.connect
+def _note_end(task_id: str, task: Any, state: str | None = None, **_: Any) -> None:
+    began = _began.pop(task_id, None)
+    if began is not None:
+        counters.observe("tickstock_task_seconds", time.monotonic() - began, task=task.name)
+        counters.add("tickstock_tasks_total", task=task.name, state=(state or "unknown").lower())

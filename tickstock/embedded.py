@@ -496,9 +496,18 @@ def wait_until_stopped(root: Path, seconds: float = 30.0) -> None:
         time.sleep(0.05)
 
 
-def create_database(url: str, name: str) -> str:
-    """Make the database `name` on the server at `url` unless it is there; return its URL."""
+def create_database(url: str, name: str, *, roles: tuple[str, ...] = ()) -> str:
+    """
+    Make the database `name` on the server at `url` unless it is there; return its URL.
+
+    And the roles as which processes connect: without rights yet, those come with the tables.
+    """
     with psycopg.connect(url, autocommit=True) as connection:
+        known = {name for (name,) in connection.execute("SELECT rolname FROM pg_roles").fetchall()}
+        for role in roles:
+            if role not in known:
+                with contextlib.suppress(psycopg.errors.DuplicateObject, psycopg.errors.UniqueViolation):
+                    connection.execute(psycopg.sql.SQL("CREATE ROLE {} LOGIN NOINHERIT").format(psycopg.sql.Identifier(role)))
         row = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,)).fetchone()
         if row is None:
             with contextlib.suppress(psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):

@@ -126,7 +126,7 @@ def _feed_notices() -> list[str]:
 
 
 def _ask_worker() -> None:
-    rows = _rows_of("worker")
+    rows = [row for row in _rows_of("worker") if row.part == "worker"]  # the canary: any worker took it from the queue
     if not rows:
         raise NotReadyError("has never run: start the Celery worker and beat")
     if _silence(rows[0]) > WORKER_SILENCE:

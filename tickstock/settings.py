@@ -72,15 +72,31 @@ def _server_url(name: str, variable: str) -> str:
         sys.exit(f"TickStock: {error}")  # a traceback would hide the one sentence that matters
 
 
-def _database(url: str) -> dict[str, Any]:
-    """Return Django's form of a libpq URL; `host` may be a folder with a Unix socket."""
+# Each process takes its own database role, by the command that runs; what stands here under no role (migrate, shell, doctor …) is the owner
+COMMAND_ROLES = {
+    "app_web": {"daphne", "runserver"},
+    "app_worker": {"celery", "scan_patterns", "survey_market", "check_detectors"},
+    "app_stream": {"stream_ticks", "import_history", "repair_gaps", "reconcile", "import_universe"},
+}
+
+
+def _role() -> str:
+    """Return the role of the running command, empty for the owner."""
+    program = Path(sys.argv[0])
+    name = COMMAND or (program.parent.name if program.name == "__main__.py" else program.name)
+    return next((role for role, commands in COMMAND_ROLES.items() if name in commands), "")
+
+
+def _database(url: str, *, role: str = "", variable: str = "DATABASE_URL") -> dict[str, Any]:
+    """Return Django's form of a libpq URL; `host` may be a folder with a Unix socket. Sessions begin as `role` where one is given."""
     if not url:
         return {"ENGINE": "django.db.backends.dummy"}
     try:
         parts = conninfo_to_dict(url)
     except Exception as error:  # noqa: BLE001 - psycopg raises ProgrammingError with the URL's fault; the cure is the same for all
-        raise ImproperlyConfigured(f"DATABASE_URL cannot be read: {error}") from None
-    known = {"dbname", "user", "password", "host", "port"}
+        raise ImproperlyConfigured(f"{variable} cannot be read: {error}") from None
+    known = {"dbname", "user", "password", "host", "port", "options"}
+    options = f"-c timezone=UTC {f'-c role={role} ' if role else ''}{parts.get('options') or ''}".strip()
     return {
         "ENGINE": "marketdata.timescale_backend",
         "NAME": parts.get("dbname") or "",
@@ -89,7 +105,7 @@ def _database(url: str) -> dict[str, Any]:
         "HOST": parts.get("host") or "",
         "PORT": str(parts.get("port") or ""),
         "CONN_MAX_AGE": 0,  # Django: persistent connections must be off under ASGI
-        "OPTIONS": {"connect_timeout": 5, "options": "-c timezone=UTC"} | {key: value for key, value in parts.items() if key not in known},
+        "OPTIONS": {"connect_timeout": 5, "options": options} | {key: value for key, value in parts.items() if key not in known},
         "TEST": {"NAME": f"test_{parts.get('dbname') or 'tickstock'}"},
     }
 
@@ -97,7 +113,7 @@ def _database(url: str) -> dict[str, Any]:
 SECRET_KEY = _secret_key()
 _database_url = _server_url("postgres", "DATABASE_URL")
 if _database_url and not env.text("DATABASE_URL"):
-    _database_url = embedded.create_database(_database_url, f"tickstock_{FEED_NAME}")
+    _database_url = embedded.create_database(_database_url, f"tickstock_{FEED_NAME}", roles=tuple(COMMAND_ROLES))
 REDIS_URL = _server_url("redis", "REDIS_URL")
 if REDIS_URL and not env.text("REDIS_URL"):
     REDIS_URL = f"{REDIS_URL}?db={0 if FEED_NAME == 'twin' else 1}"
@@ -123,6 +139,7 @@ INSTALLED_APPS = [
     "dashboards",
 ]
 MIDDLEWARE = [
+    "tickstock.middleware.count_requests",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
@@ -152,7 +169,24 @@ TEMPLATES = [
 ]
 
 # --- Database ----------------------------------------------------------------------------------------------------------------------
-DATABASES = {"default": _database(_database_url)}
+# Embedded, one login serves all processes, so each becomes its own role as it connects; elsewhere after `setup_roles`, or by a login each
+DATABASE_ROLES = env.flag("DATABASE_ROLES", default=not env.text("DATABASE_URL"))
+DATABASE_ROLE = _role()
+DATABASE_ROLE_PASSWORDS = {
+    role: password
+    for role, password in {
+        "app_stream": env.text("APP_STREAM_PASSWORD"),
+        "app_worker": env.text("APP_WORKER_PASSWORD"),
+        "app_web": env.text("APP_WEB_PASSWORD"),
+        "app_readonly": env.text("APP_READONLY_PASSWORD"),
+    }.items()
+    if password
+}
+DATABASES = {"default": _database(_database_url, role=DATABASE_ROLE if DATABASE_ROLES else "")}
+DATABASE_READONLY_URL = env.text("DATABASE_READONLY_URL")
+if DATABASE_READONLY_URL:
+    DATABASES["readonly"] = _database(DATABASE_READONLY_URL, variable="DATABASE_READONLY_URL")
+DATABASE_ROUTERS = ["tickstock.router.ReadonlyRouter"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # --- Who may come in -----------------------------------------------------------------------------------------------------------------
@@ -232,6 +266,7 @@ CELERY_TASK_SOFT_TIME_LIMIT = 120
 CELERY_TASK_TIME_LIMIT = 150
 CELERY_TASK_PUBLISH_RETRY = False  # a hint that cannot be sent now is not worth waiting for: the sweep finds the bar
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_MAX_MEMORY_PER_CHILD = 1_000_000  # KB, of a forked child: it is replaced after the task that took more
 CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 5
 CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = True
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
@@ -281,11 +316,16 @@ SPECTACULAR_SETTINGS = {
 }
 
 # --- Logging ---------------------------------------------------------------------------------------------------------------------------
+PART = next((word for word in ("worker", "beat") if word in sys.argv[1:] and not COMMAND), COMMAND or Path(sys.argv[0]).parent.name)[:40]
+LOG_FORMAT = env.choice("LOG_FORMAT", "line", ("line", "json"))
 LOGGING: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "formatters": {
+        "line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"},
+        "json": {"()": "tickstock.logs.JsonLines", "part": PART},
+    },
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT}},
     "root": {"handlers": ["console"], "level": "INFO"},
     "loggers": {
         "django.server": {"level": "WARNING"},
@@ -304,7 +344,16 @@ if env.flag("LOG_FILE_ENABLED", default=False):
         "filename": str(DATA_DIR / "tickstock.log"),
         "maxBytes": 20_000_000,
         "backupCount": 5,
-        "formatter": "line",
+        "formatter": LOG_FORMAT,
         "delay": True,
     }
     LOGGING["root"]["handlers"].append("file")
+if env.flag("LOG_DB_ENABLED", default=True) and _database_url:
+    LOGGING["handlers"]["errors"] = {
+        "class": "tickstock.logs.ErrorTable",
+        "part": PART,
+        "level": env.choice("LOG_DB_SEVERITY_THRESHOLD", "error", ("debug", "info", "warning", "error", "critical")).upper(),
+    }
+    LOGGING["root"]["handlers"].append("errors")
+ERROR_DAYS = 30  # how long errors and given-up tasks are kept
+AUDIT_DAYS = 400  # how long the audit log is kept

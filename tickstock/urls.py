@@ -7,7 +7,7 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitVie
 
 import accounts.urls
 from accounts.views import admin_login
-from tickstock import health
+from tickstock import figures, health
 
 admin.site.site_header = admin.site.site_title = "TickStock"
 admin.site.index_title = "Administration"
@@ -24,6 +24,7 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("health", health.health, name="health"),
     path("ready", health.ready, name="ready"),
+    path("metrics", figures.Metrics.as_view(), name="metrics"),
 ]
 handler400 = "tickstock.http.bad_request"
 handler403 = "tickstock.http.permission_denied"

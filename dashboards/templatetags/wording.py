@@ -1,5 +1,6 @@
 """How numbers, times and the frame are said on a page. The scripts say the same in `static/js/words.js`."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -9,8 +10,8 @@ from django import template
 from django.conf import settings
 from django.utils import timezone
 
-from marketdata.models import Bar, Heartbeat, Session, Symbol
-from patterns.detectors import DETECTORS
+from marketdata.models import Bar, Gap, GapState, Heartbeat, Reconciliation, Session, Symbol
+from patterns.detectors import DETECTORS, SHAPES, name_of
 from patterns.models import Detection
 
 register = template.Library()
@@ -18,6 +19,9 @@ register = template.Library()
 NEW_YORK = ZoneInfo("America/New_York")
 MINUS = "\N{MINUS SIGN}"
 NONE = "\N{EN DASH}"  # a missing value is never a zero
+MINUTE = timedelta(minutes=1)
+HAIR = 0.12  # percent of the strip's width: a gap of one minute is still seen
+SPANS_IN_STRIP = 120
 FEED_QUIET_SECONDS = 30
 HEAT_STEPS = (0.25, 0.75, 1.5, 2.5)
 BAR_UNITS_PER_PERCENT = 14
@@ -99,6 +103,30 @@ def clock(moment: datetime | None) -> str:
 
 
 @register.filter
+def clock_seconds(moment: datetime | None) -> str:
+    """Say a moment as hour, minute and second of New York."""
+    return moment.astimezone(NEW_YORK).strftime("%H:%M:%S") if moment else NONE
+
+
+@register.filter
+def ago(moment: datetime, now: datetime) -> str:
+    """Say how long ago a moment was."""
+    return span(now - moment)
+
+
+@register.filter
+def from_below(height: float, base: float) -> float:
+    """Return where a column of that height begins, measured from above."""
+    return round(base - height, 1)
+
+
+@register.filter
+def done_count(steps: Iterable[Any]) -> int:
+    """Return how many steps are done."""
+    return sum(1 for step in steps if step.done)
+
+
+@register.filter
 def day(moment: datetime | None) -> str:
     """Say the exchange's day of a moment: 19 Nov."""
     return f"{moment.astimezone(NEW_YORK):%-d %b}" if moment else NONE
@@ -123,6 +151,12 @@ def span(duration: timedelta) -> str:
 def shape_width(confidence: float) -> str:
     """Return the length of a shape's bar in its 66 units."""
     return f"{66 * confidence:.1f}"
+
+
+@register.filter
+def agreement(score: Reconciliation) -> str:
+    """Say how many of the compared bars agreed, in percent, cut and not rounded: 99.999 is not 100."""
+    return f"{int(10_000 * score.matched / score.compared) / 100:.2f}%" if score.compared else "nothing to compare"
 
 
 @register.filter
@@ -170,13 +204,43 @@ def exchange(code: str) -> str:
 @register.filter
 def pattern_name(pattern_type: str) -> str:
     """Say a pattern by its proper name."""
-    detector = DETECTORS.get(pattern_type)
-    return detector.name if detector else pattern_type.replace("_", " ").capitalize()
+    return name_of(pattern_type)
 
 
 def pattern_kinds() -> list[tuple[str, str]]:
     """Return every pattern that is looked for, stored and proper name, by proper name."""
-    return sorted(((kind, detector.name) for kind, detector in DETECTORS.items()), key=lambda pair: pair[1])
+    return sorted(((kind, detector.name) for kind, detector in (DETECTORS | SHAPES).items()), key=lambda pair: pair[1])
+
+
+@register.filter
+def range_place(price: Number | None, figures: Any) -> float | None:
+    """Return where a price stands between a low and a high, 0 to 100; None where one of the three is not known."""
+    if price is None or figures.low is None or figures.high is None or figures.high <= figures.low:
+        return None
+    return round(100 * min(1.0, max(0.0, float((Decimal(price) - figures.low) / (figures.high - figures.low)))), 2)
+
+
+@register.filter
+def number(value: Number | None, places: int = 2) -> str:
+    """Say a number with so many decimals and a true minus."""
+    if value is None:
+        return NONE
+    return f"{value:,.{places}f}".replace("-", MINUS)
+
+
+@register.filter
+def signed(value: Number | None, places: int = 1) -> str:
+    """Say a signed number with so many decimals; what rounds to zero has no sign."""
+    if value is None:
+        return NONE
+    text = f"{abs(value):,.{places}f}"
+    return text if float(text.replace(",", "")) == 0 else f"{'+' if value > 0 else MINUS}{text}"
+
+
+@register.filter
+def input_moment(moment: datetime | None) -> str:
+    """Return a moment as an input of date and time holds it, in New York."""
+    return moment.astimezone(NEW_YORK).strftime("%Y-%m-%dT%H:%M") if moment else ""
 
 
 def _share(moment: datetime, session: Session) -> float:
@@ -202,6 +266,27 @@ def day_strip(session: Session | None, now: datetime) -> dict[str, Any]:
             gone = min(max(at, left), right)
             pieces.append({"left": left, "gone": gone - left, "at": gone, "ahead": right - gone, "tall": tall})
     return {"pieces": pieces, "now": at if session.pre_open <= now else None}
+
+
+def gap_strips(spans: Iterable[dict[str, Any]], session: Session) -> list[dict[str, Any]]:
+    """
+    Return the hatched pieces of the strip: spans that touch or overlap are one piece, an open one hides a repaired one.
+
+    `spans` have first_minute, last_minute, state and symbols; lengths are percents, at least the width of a hair.
+    """
+    pieces: list[dict[str, Any]] = []
+    for span in sorted(spans, key=lambda span: (span["state"] != GapState.OPEN, span["first_minute"])):
+        first, last, still = span["first_minute"], span["last_minute"] + MINUTE, span["state"] == GapState.OPEN
+        near = next((piece for piece in pieces if piece["open"] == still and first <= piece["last"] and last >= piece["first"]), None)
+        if near is None:
+            pieces.append({"first": first, "last": last, "open": still, "symbols": span["symbols"]})
+        else:
+            near["first"], near["last"] = min(near["first"], first), max(near["last"], last)
+            near["symbols"] = max(near["symbols"], span["symbols"])
+    for piece in pieces:
+        piece["left"] = _share(piece["first"], session)
+        piece["width"] = round(max(HAIR, _share(piece["last"], session) - piece["left"]), 3)
+    return sorted(pieces, key=lambda piece: piece["open"])  # open ones are drawn last, on top
 
 
 def what_next(session: Session | None, now: datetime) -> str:
@@ -241,13 +326,15 @@ def frame() -> dict[str, Any]:
     """
     Return what stands on every page: the day, the clock, the status line.
 
-    Six queries, whatever the page and however large the market.
+    Eight queries, whatever the page and however large the market.
     """
     now = timezone.now()
     session = Session.objects.open_or_next(now)
     newest = Bar.objects.newest_minute()
     universe = Symbol.objects.in_universe(settings.SYMBOL_UNIVERSE_KEY)
     last = Detection.objects.newest_first().first()
+    spans = list(Gap.objects.spans_since(session.pre_open)[:SPANS_IN_STRIP]) if session else []
+    gaps = gap_strips(spans, session) if session else []
     return {
         "now": now,
         "session": session,
@@ -260,4 +347,7 @@ def frame() -> dict[str, Any]:
         "count": Bar.objects.filter(timestamp=newest, symbol__in=universe).count() if newest else 0,
         "of": universe.count(),
         "last_detection": last,
+        "gaps": gaps,
+        "open_gaps": [piece for piece in gaps if piece["open"]],
+        "reconciled": Reconciliation.objects.filter(finished_at__isnull=False, error="").first(),
     }

@@ -1,5 +1,7 @@
-"""The stream, one symbol, the finder and the list of detections."""
+"""The stream, the finder, the list of detections, and what is live by HTTP."""
 
+import asyncio
+import contextlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,15 +12,18 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.conf import settings
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from dashboards.templatetags.wording import NEW_YORK, iso, pattern_kinds, pattern_name
+from dashboards import wire
+from dashboards.hub import Outbox, hub_of_this_process
+from dashboards.templatetags.wording import NEW_YORK, iso, pattern_kinds
+from marketdata.bars.interval import INTERVALS as BAR_INTERVALS
 from marketdata.models import Bar, Session, Symbol
-from patterns.models import Detection
+from patterns.models import Detection, Status
 
 MINUTE = timedelta(minutes=1)
 INTERVALS = {"1m": MINUTE, "5m": 5 * MINUTE, "15m": 15 * MINUTE, "30m": 30 * MINUTE, "1h": 60 * MINUTE, "4h": 240 * MINUTE}
@@ -28,11 +33,17 @@ LIVE_SECONDS = 30  # what was stored later than this after its minute came from 
 FOUND_SHOWN = 3
 STRIP_SCALES = (10, 20, 30, 60, 120, 300, 1000)
 LABEL_ROOM = 78  # percent of the strip's width
-DETECTIONS_OF_SYMBOL = 60
-BARS_AS_TABLE = 60
 FINDS = 12
 ROWS_A_PAGE = 60
 LAST_PAGE = 500  # an offset costs what it skips
+KINDS = (("all", "All"), ("bars", "Bars"), ("detection", "Detections"), ("retraction", "Retractions"))
+FILTERS = {
+    "symbol": "symbol", "pattern": "pattern_type", "interval": "timeframe", "sector": "symbol__sector", "shape": "confidence__gte",
+    "direction": "direction", "status": "status",
+}  # fmt: skip
+SECONDS_FOR_THE_HUB = 3.0
+TOPICS_AT_ONCE = 20
+LONGEST_NUMBER = 16
 
 
 @dataclass(frozen=True)
@@ -194,6 +205,12 @@ def streaming(request: HttpRequest) -> HttpResponse:
         "dashboards/streaming.html",
         {
             "minutes": minutes,
+            "chosen": {
+                "symbols": request.GET.get("symbols", "")[:200],
+                "kind": request.GET.get("kind", "all") if request.GET.get("kind") in dict(KINDS) else "all",
+                "raw": request.GET.get("raw") == "1",
+            },
+            "kinds": KINDS,
             "shown": FOUND_SHOWN,
             "scale": scale,
             "axis": [{"place": 50 + 47 * share / 2, "points": scale * share / 2} for share in range(-2, 3)],
@@ -208,45 +225,6 @@ def streaming(request: HttpRequest) -> HttpResponse:
             },
         },
     )
-
-
-@require_safe
-def symbol(request: HttpRequest, symbol: str) -> HttpResponse:
-    """Show one symbol: price, chart, detections."""
-    now = timezone.now()
-    row = Symbol.objects.filter(pk=symbol).with_last_bar().with_close_before(_exchange_day(now)).first()
-    if row is None:
-        return render(request, "dashboards/no_symbol.html", {"asked": symbol, "near": _near(symbol)}, status=404)
-    bars = list(Bar.objects.of(row.symbol).newest_first()[:BARS_AS_TABLE])
-    found = list(Detection.objects.of_symbol(row.symbol).order_by("-timestamp", "-confidence")[:DETECTIONS_OF_SYMBOL])
-    quote = _quote(row)
-    return render(
-        request,
-        "dashboards/symbol.html",
-        {
-            "symbol": row,
-            "quote": quote,
-            "found": found,
-            "retracted": sum(1 for detection in found if detection.status == "retracted"),
-            "bars": bars,
-            "initial": {
-                "symbol": row.symbol,
-                "previous": float(quote.previous) if quote.previous else None,
-                "found": [_told(detection) for detection in found],
-                "revisions": {iso(bar.timestamp): bar.revision for bar in bars if bar.revision},
-            },
-        },
-    )
-
-
-def _told(detection: Detection) -> dict[str, Any]:
-    """Return a detection as the scripts know it from `/api/patterns/`."""
-    return {
-        "id": detection.id, "symbol": detection.symbol_id, "pattern_type": detection.pattern_type, "name": pattern_name(detection.pattern_type),
-        "timeframe": detection.timeframe, "timestamp": iso(detection.timestamp), "detection_timestamp": iso(detection.detection_timestamp),
-        "confidence": detection.confidence, "direction": detection.direction, "status": detection.status, "status_at": iso(detection.status_at),
-        "bar_revision": detection.bar_revision, "detail": detection.detail,
-    }  # fmt: skip
 
 
 def _near(text: str) -> list[Symbol]:
@@ -277,14 +255,19 @@ def _place(number: str) -> int:
 
 @require_safe
 def detections(request: HttpRequest) -> HttpResponse:
-    """List the detections, newest first."""
-    chosen = {name: request.GET.get(name, "").strip()[:40] for name in ("symbol", "pattern", "direction")}
-    columns = {"symbol": "symbol", "pattern": "pattern_type", "direction": "direction"}
+    """List the detections, newest first, filtered by what stands in the address."""
+    now = timezone.now()
+    chosen = {name: request.GET.get(name, "").strip()[:60] for name in FILTERS}
     chosen["symbol"] = _ticker(chosen["symbol"])
-    wanted = {columns[name]: value for name, value in chosen.items() if value}
+    wanted = {FILTERS[name]: value for name, value in chosen.items() if value}
+    fault = ""
+    if chosen["shape"] and not _is_share(chosen["shape"]):
+        fault = f"“{chosen['shape']}” is no shape; it is a number from 0 to 1. All shapes are shown."
+        del wanted[FILTERS["shape"]]
+        chosen["shape"] = ""
     page = _place(request.GET.get("page", "0"))
     first = page * ROWS_A_PAGE
-    rows = list(Detection.objects.newest_first().filter(**wanted)[first : first + ROWS_A_PAGE + 1])
+    rows = list(Detection.objects.newest_first().filter(**wanted).select_related("symbol")[first : first + ROWS_A_PAGE + 1])
     address = {name: value for name, value in chosen.items() if value}
     return render(
         request,
@@ -293,8 +276,43 @@ def detections(request: HttpRequest) -> HttpResponse:
             "rows": rows[:ROWS_A_PAGE],
             "chosen": chosen,
             "filtered": bool(wanted),
+            "fault": fault,
             "kinds": pattern_kinds(),
+            "intervals": list(BAR_INTERVALS),
+            "sectors": Symbol.objects.exclude(sector="").order_by("sector").values_list("sector", flat=True).distinct(),
+            "statuses": Status.choices,
+            "hour": Detection.objects.found_since(now - timedelta(hours=1)),
+            "first_page": page == 0,
             "newer": urlencode({**address, "page": page - 1}) if page else "",
             "older": urlencode({**address, "page": page + 1}) if len(rows) > ROWS_A_PAGE and page < LAST_PAGE else "",
         },
     )
+
+
+def _is_share(text: str) -> bool:
+    try:
+        return 0 <= float(text) <= 1
+    except ValueError:
+        return False
+
+
+@require_safe
+async def messages(request: HttpRequest) -> HttpResponse:
+    """
+    Give what came on each asked topic (`TOPIC@SEQ`, the number of the last message seen, none at first) in the words of `/ws/live`.
+
+    For pages whose network lets no socket through. 503 while this process hears nothing from the rest of the stack.
+    """
+    hub = hub_of_this_process(settings.REDIS_URL)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(SECONDS_FOR_THE_HUB):
+            await hub.up.wait()
+    if not hub.live:
+        return JsonResponse({"detail": "Redis does not answer, so nothing live is known here. The tables are asked instead."}, status=503)
+    outbox = Outbox(hub.board)
+    for text in request.GET.getlist("topic")[:TOPICS_AT_ONCE]:
+        topic, _, after = text.rpartition("@")
+        if wire.topic_fault(topic) is None:
+            outbox.resume(topic, int(after)) if after.isdecimal() and len(after) < LONGEST_NUMBER else outbox.watch(topic)
+    told = ",".join(outbox.messages(lambda: wire.iso(timezone.now())))
+    return HttpResponse(f"[{told}]", content_type="application/json", headers={"Cache-Control": "no-store"})

@@ -5,7 +5,7 @@ import { age, clock, clockSeconds, count, inOwnZone } from "./words.js";
 
 export const byId = (id) => document.getElementById(id);
 const scheme = location.protocol === "https:" ? "wss" : "ws";
-export const live = new Live(`${scheme}://${location.host}/ws/live`);
+export const live = new Live(`${scheme}://${location.host}/ws/live`, "/live/messages");
 export const page = { of: Number(document.body.dataset.of), newest: Date.parse(document.body.dataset.newestBar) || null, minute: new Map() };
 const OLD = 3 * 60_000; // after its end; a live minute is stored within seconds
 
@@ -176,25 +176,45 @@ function sayAge() {
   return old;
 }
 
+const LINE = {
+  connecting: () => "connecting",
+  live: () => "live",
+  stale: () => `stale since ${clockSeconds(live.since)}`,
+  polling: () => "live, asking every 2 s",
+  offline: () => `offline since ${clockSeconds(live.since)}`,
+  ended: () => "signed out",
+};
+const LOST = {
+  stale: () => [`Nothing heard for ${age(Date.now() - live.since)}`, "Values are the last received. The line is open, but silent."],
+  offline: () => [`Live updates lost ${age(Date.now() - live.since)} ago`, navigator.onLine ? `Values are the last received. Reconnecting, try ${live.tries}.` : "Values are the last received. This device has no network."],
+  ended: () => ["You are signed out", "Values are the last received."],
+};
 let lost = null;
 function sayLine() {
-  const words = { connecting: "connecting", live: "live", stale: `stale since ${clockSeconds(live.since)}`, offline: `offline, try ${live.tries}` };
   byId("line-lamp").dataset.state = live.state;
-  say(byId("line-words"), `This page: ${words[live.state]}`);
+  say(byId("line-words"), `This page: ${LINE[live.state]()}`);
   const old = sayAge();
-  for (const lamp of document.querySelectorAll("[data-lamp]")) lamp.dataset.state = live.state !== "live" ? live.state : old ? "ageing" : joined()?.state ?? "live";
-  if (live.state === "live" || live.state === "connecting") {
+  const state = live.state === "live" || live.state === "polling" ? (old ? "ageing" : joined()?.state ?? "live") : live.state;
+  for (const lamp of document.querySelectorAll("[data-lamp]")) lamp.dataset.state = state;
+  document.documentElement.dataset.line = live.state;
+  if (!LOST[live.state]) {
     lost?.remove();
     lost = null;
     return;
   }
-  if (Date.now() - live.since < 3000) return;
+  if (live.state !== "ended" && Date.now() - live.since < 3000) return;
   if (!lost) {
     lost = make("div", "toast standing", make("strong"), make("span"));
     byId("toasts").append(lost);
   }
-  say(lost.firstChild, live.state === "stale" ? `Nothing heard for ${age(Date.now() - live.since)}` : `Live updates lost ${age(Date.now() - live.since)} ago`);
-  say(lost.lastChild, live.state === "stale" ? "Values are the last received. The line is open, but silent." : `Values are the last received. Reconnecting, try ${live.tries}.`);
+  const [title, text] = LOST[live.state]();
+  say(lost.children[0], title);
+  say(lost.children[1], text);
+  if (live.state === "ended" && lost.children.length < 3) {
+    const again = make("a", "button", "Sign in again");
+    again.href = `/accounts/login/?next=${encodeURIComponent(location.pathname + location.search)}`;
+    lost.append(again);
+  }
 }
 live.addEventListener("change", sayLine);
 live.addEventListener("look", sayLine);
@@ -209,7 +229,7 @@ const ground = () => root.dataset.theme ?? (matchMedia("(prefers-color-scheme: l
 
 async function keepAppearance() {
   const token = document.querySelector("[name=csrfmiddlewaretoken]")?.value ?? "";
-  const body = new URLSearchParams({ theme: root.dataset.theme ?? "", palette: root.dataset.palette ?? "" });
+  const body = new URLSearchParams({ theme: root.dataset.theme ?? "", palette: root.dataset.palette ?? "", hollow: root.dataset.hollow === "yes", single_keys: root.dataset.keys !== "off" });
   const answer = await fetch("/accounts/appearance/", { method: "POST", body, keepalive: true, headers: { "X-CSRFToken": token } }).catch(() => null);
   if (!answer?.ok) toast("The choice holds for this page only", "It could not be kept for the account. Sign in again.");
 }
@@ -223,6 +243,8 @@ function toast(title, text) {
 function sayAppearance() {
   for (const element of document.querySelectorAll("[data-say=theme]")) say(element, root.dataset.theme ?? "as the system");
   for (const element of document.querySelectorAll("[data-say=palette]")) say(element, root.dataset.palette === "classic" ? "green and red" : "blue and orange");
+  for (const element of document.querySelectorAll("[data-say=hollow]")) say(element, root.dataset.hollow ? "hollow" : "filled");
+  for (const element of document.querySelectorAll("[data-say=keys]")) say(element, root.dataset.keys === "off" ? "off" : "on");
   dispatchEvent(new Event("appearance"));
 }
 
@@ -238,6 +260,18 @@ export const appearance = {
     sayAppearance();
     keepAppearance();
   },
+  hollow() {
+    if (root.dataset.hollow) delete root.dataset.hollow;
+    else root.dataset.hollow = "yes";
+    sayAppearance();
+    keepAppearance();
+  },
+  keys() {
+    if (root.dataset.keys) delete root.dataset.keys;
+    else root.dataset.keys = "off";
+    sayAppearance();
+    keepAppearance();
+  },
 };
 matchMedia("(prefers-color-scheme: light)").addEventListener("change", () => dispatchEvent(new Event("appearance")));
 for (const button of document.querySelectorAll("[data-do]")) button.addEventListener("click", () => appearance[button.dataset.do]());
@@ -250,25 +284,31 @@ let answers = [];
 let cursor = 0;
 let asking = 0;
 
-const PLACES = [
-  ["Overview", "/", "G O"], ["Stream", "/streaming/", "G S"], ["Patterns", "/patterns/", "G P"], ["Rankings", "/rankings/", "G R"], ["Sectors", "/sectors/", "G E"],
-  ["Rotation", "/rotation/", "G Q"], ["Stages", "/stages/", "G T"], ["Breadth", "/breadth/", "G B"], ["Averages", "/averages/", "G A"],
-  ["Watchlists", "/watchlists/", "G W"], ["Screens", "/screens/", ""], ["API", "/api/docs/", ""],
-];
+// One list for search and keys, as the server gives it: only pages that this installation has
+const PLACES = [...document.querySelectorAll("#keys [data-place]")].map((one) => ({ name: one.textContent, address: one.dataset.place, key: one.dataset.key }));
+const ACTIONS = [["Dark or light", "theme", "T"], ["Green and red, or blue and orange", "palette", ""], ["Hollow or filled rising bodies", "hollow", ""]];
 
 function offer(found) {
   answers = found;
   cursor = 0;
   list.replaceChildren(...found.map((one, index) => {
-    const row = make("div", "", make("b", "", one.symbol ?? "Go to"), make("span", "", one.name), make("span", "right", one.hint ?? ""));
+    const row = make("div", "", make("b", "", one.symbol ?? one.word), make("span", "", one.name), make("span", "right", one.hint ?? ""));
     row.setAttribute("role", "option");
     row.id = `find-${index}`;
     row.addEventListener("mousemove", () => choose(index));
-    row.addEventListener("click", () => location.assign(one.address));
+    row.addEventListener("click", () => take(one));
     return row;
   }));
   if (!found.length && asked.value.trim()) list.append(make("p", "none", `No symbol is near “${asked.value.trim()}”.`));
   choose(0);
+}
+
+function take(one) {
+  if (one.address) location.assign(one.address);
+  else {
+    finder.close();
+    appearance[one.act]();
+  }
 }
 
 function choose(index) {
@@ -281,7 +321,11 @@ function choose(index) {
 
 async function search() {
   const text = asked.value.trim();
-  const places = PLACES.filter(([name]) => !text || name.toLowerCase().startsWith(text.toLowerCase())).map(([name, address, hint]) => ({ name, address, hint }));
+  const fits = (name) => !text || name.toLowerCase().includes(text.toLowerCase());
+  const places = [
+    ...PLACES.filter(({ name }) => fits(name)).map(({ name, address, key }) => ({ word: "Go to", name, address, hint: `G ${key.toUpperCase()}` })),
+    ...(text ? ACTIONS.filter(([name]) => fits(name)).map(([name, act, hint]) => ({ word: "Switch", name, act, hint })) : []),
+  ];
   if (!text) {
     offer(places);
     return;
@@ -308,13 +352,13 @@ asked?.addEventListener("keydown", (event) => {
     choose(cursor + (event.key === "ArrowDown" ? 1 : -1));
   } else if (event.key === "Enter" && answers[cursor]) {
     event.preventDefault();
-    location.assign(answers[cursor].address);
+    take(answers[cursor]);
   }
 });
 for (const dialog of document.querySelectorAll("dialog")) dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
 
 /* Keys */
-const GO = { o: "/", s: "/streaming/", p: "/patterns/", r: "/rankings/", e: "/sectors/", q: "/rotation/", t: "/stages/", b: "/breadth/", a: "/averages/", w: "/watchlists/" };
+const GO = Object.fromEntries(PLACES.map(({ key, address }) => [key, address]));
 let going = 0;
 export const keys = new Map();
 
@@ -338,12 +382,13 @@ keys.set("j", () => step(1));
 keys.set("k", () => step(-1));
 
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || root.dataset.keys === "off" || document.querySelector("dialog[open]")) return;
   if (event.target.closest?.("input, select, textarea, [contenteditable]")) return;
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
-  if (Date.now() - going < 1500 && GO[key]) {
-    location.assign(GO[key]);
-    return;
+  if (Date.now() - going < 1500) {
+    going = 0;
+    if (GO[key]) location.assign(GO[key]);
+    return; // whatever it was, it was meant as a place
   }
   if (key === "g") going = Date.now();
   if (key === " " && event.target.closest?.("button, a, summary")) return; // a focused control keeps its own space bar

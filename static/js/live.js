@@ -1,9 +1,13 @@
-// One socket for the page. Watches topics, checks that no message is missing, resumes after a break, and says how the line is.
+// One socket for the page. Watches topics, checks that no message is missing, resumes after a break, and says how the line is:
+// connecting, live, stale (open, but nothing comes), polling (no socket opens, so it asks every 2 s), offline, ended (signed out).
 
-const SILENT_AFTER = 20_000;
+const SILENT_AFTER = 20_000; // the server speaks at least every 10 s
 const FIRST_WAIT = 500;
-const LONGEST_WAIT = 30_000;
+const LONGEST_WAIT = 10_000;
 const RESUME_PATIENCE = 3_000;
+const ASK_AFTER = 4_000; // without a socket for so long, the page asks
+const ASK_EVERY = 2_000;
+const NOBODY = 4401; // close code: this browser is not signed in any more
 
 export class Live extends EventTarget {
   #socket = null;
@@ -17,13 +21,22 @@ export class Live extends EventTarget {
   skipped = 0;
   received = 0;
   delay = null;
+  #lostAt = Date.now(); // since when no socket is open
+  #asked = 0;
+  #asking = false;
+  tap = null; // is told each message as it came
 
-  constructor(address) {
+  constructor(address, door) {
     super();
     this.address = address;
+    this.door = door; // the same messages by HTTP, for those whom no socket opens
     setInterval(() => this.#look(), 1000);
     addEventListener("online", () => this.#hurry());
-    document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && this.#hurry());
+    addEventListener("offline", () => this.#drop());
+    addEventListener("pagehide", () => this.#socket?.close());
+    addEventListener("pageshow", (event) => event.persisted && this.#hurry());
+    document.addEventListener("resume", () => this.#wake());
+    document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && this.#wake());
   }
 
   get tries() { return this.#tries; }
@@ -56,11 +69,12 @@ export class Live extends EventTarget {
     this.#socket = socket;
     socket.addEventListener("open", () => this.#opened());
     socket.addEventListener("message", (event) => this.#take(event.data));
-    socket.addEventListener("close", () => socket === this.#socket && this.#later());
+    socket.addEventListener("close", (event) => socket === this.#socket && (event.code === NOBODY ? this.#end() : this.#later()));
   }
 
   #opened() {
     this.#heard = Date.now();
+    this.#lostAt = null;
     const fresh = [...this.#topics].filter(([, known]) => known.last === null).map(([topic]) => topic);
     if (fresh.length) this.#send({ action: "watch", topics: fresh });
     for (const [topic, known] of this.#topics) if (known.last !== null) this.#send({ action: "resume", topic, after: known.last });
@@ -68,10 +82,13 @@ export class Live extends EventTarget {
   }
 
   #take(text) {
-    const message = JSON.parse(text);
+    this.#takeOne(JSON.parse(text));
+  }
+
+  #takeOne(message) {
     message.received_at = performance.timeOrigin + performance.now();
     this.#heard = Date.now();
-    this.#tries = 0;
+    if (this.#socket?.readyState === WebSocket.OPEN) this.#tries = 0;
     if (message.type === "heartbeat") {
       this.#become(message.live ? "live" : "stale"); // the server hears nothing from the rest of the stack
       return;
@@ -86,6 +103,7 @@ export class Live extends EventTarget {
     if (!known) return;
     if (message.type === "update" && !this.#follows(message, known)) return;
     if (message.type === "gap" || message.skipped) this.skipped += message.skipped ?? 1;
+    this.tap?.(message);
     this.last = message.seq;
     known.last = message.seq;
     if (message.at) this.delay = Date.now() - Date.parse(message.at);
@@ -108,21 +126,76 @@ export class Live extends EventTarget {
   #send(message) { this.#socket.send(JSON.stringify(message)); }
 
   #later() {
+    this.#lostAt ??= Date.now();
     this.#socket = null;
     this.#tries += 1;
     const wait = Math.min(LONGEST_WAIT, FIRST_WAIT * 2 ** (this.#tries - 1)) * (0.5 + Math.random() / 2);
-    this.#become("offline");
+    if (this.state !== "polling") this.#become("offline");
     this.#timer = setTimeout(() => this.connect(), wait);
   }
 
+  #end() {
+    this.#socket = null;
+    clearTimeout(this.#timer);
+    this.#timer = 0;
+    this.#become("ended");
+  }
+
   #hurry() {
-    if (this.#timer) this.connect();
+    if (this.#timer || (!this.#socket && this.state !== "ended")) this.connect();
+  }
+
+  // The network is gone, or the other side has been silent for too long: a dead line may look open for minutes
+  #drop() {
+    const socket = this.#socket;
+    if (!socket) {
+      if (this.state !== "ended") this.#become("offline");
+      return;
+    }
+    this.#later();
+    socket.close();
+  }
+
+  // After sleep nothing that looks open can be trusted
+  #wake() {
+    if (this.#socket?.readyState === WebSocket.OPEN && Date.now() - this.#heard > SILENT_AFTER) this.#drop();
+    this.#hurry();
   }
 
   #look() {
-    const open = this.#socket?.readyState === WebSocket.OPEN;
-    if (open && Date.now() - this.#heard > SILENT_AFTER) this.#become("stale");
+    const now = Date.now();
+    if (this.#socket?.readyState === WebSocket.OPEN && now - this.#heard > SILENT_AFTER) {
+      this.#become("stale");
+      this.#drop();
+      this.#hurry();
+    }
+    const without = this.state === "offline" || this.state === "polling" || this.state === "connecting";
+    if (without && this.#socket?.readyState !== WebSocket.OPEN && now - (this.#lostAt ?? now) > ASK_AFTER && now - this.#asked >= ASK_EVERY - 100 && !document.hidden) this.#ask();
     this.dispatchEvent(new Event("look"));
+  }
+
+  // The same messages, asked for: what came on each topic since the last one
+  async #ask() {
+    if (this.#asking) return;
+    this.#asking = true;
+    this.#asked = Date.now();
+    const query = new URLSearchParams([...this.#topics].map(([topic, known]) => ["topic", `${topic}@${known.last ?? ""}`]));
+    try {
+      const answer = await fetch(`${this.door}?${query}`, { headers: { Accept: "application/json" }, redirect: "manual" });
+      if (answer.type === "opaqueredirect") { // to the door
+        this.#end();
+        return;
+      }
+      if (!answer.ok) throw new Error(String(answer.status));
+      const messages = await answer.json();
+      if (this.#socket?.readyState === WebSocket.OPEN) return;
+      for (const message of messages) this.#takeOne(message);
+      this.#become("polling");
+    } catch {
+      if (this.state === "polling") this.#become("offline");
+    } finally {
+      this.#asking = false;
+    }
   }
 
   #become(state) {

@@ -5,23 +5,54 @@ import { clock, clockSeconds, count, points } from "./words.js";
 
 const MINUTE = 60_000;
 const LENGTHS = { "1m": 1, "5m": 5, "15m": 15, "30m": 30, "1h": 60, "4h": 240 };
-const { closes = {}, recent = {}, scale, shown, minutes: kept } = initial();
+const start = initial();
+const { shown, minutes: kept } = start;
 const list = byId("minutes");
 const blocks = new Map(); // minute → { element, bars: symbol → bar | null, closed: milliseconds | null, forming }
 const lastClose = new Map(); // symbol → [{ at, close }, the one before], to know what a minute's return starts from
+let { scale } = start;
 let paused = false;
 let waiting = [];
 let missed = { bars: 0, detections: 0 };
+let lost = false; // whether messages are missing since the pause
 let wanted = new Set();
 
-for (const [symbol, known] of Object.entries(closes)) lastClose.set(symbol, known.map(([at, close]) => ({ at, close })));
-for (const element of list.querySelectorAll(".minute")) {
-  const at = Date.parse(element.dataset.at);
-  const open = recent[element.dataset.at];
-  // Bars of the newest minutes may still come; the older ones stay as the server has drawn them
-  const bars = open ? Object.entries(open).map(([symbol, value]) => [symbol, { points: value, forming: false }]) : [...element.querySelectorAll(".tick")].map((tick) => [tick.dataset.symbol, null]);
-  blocks.set(at, { element, at, bars: new Map(bars), closed: null, forming: false, drawn: !open });
-  fold(element);
+// What the server has drawn. Bars of the newest minutes may still come; the older ones stay as they are
+function adopt({ closes = {}, recent = {} }) {
+  blocks.clear();
+  lastClose.clear();
+  for (const [symbol, known] of Object.entries(closes)) lastClose.set(symbol, known.map(([at, close]) => ({ at, close })));
+  for (const element of list.querySelectorAll(".minute")) {
+    const at = Date.parse(element.dataset.at);
+    const open = recent[element.dataset.at];
+    const bars = open ? Object.entries(open).map(([symbol, value]) => [symbol, { points: value, forming: false }]) : [...element.querySelectorAll(".tick")].map((tick) => [tick.dataset.symbol, null]);
+    blocks.set(at, { element, at, bars: new Map(bars), closed: null, forming: false, drawn: !open });
+    fold(element);
+  }
+}
+adopt(start);
+
+// Messages may be missing: the page is taken from the table again
+let reloading = false;
+async function reload() {
+  if (reloading) return;
+  reloading = true;
+  const answer = await fetch(location.href, { headers: { Accept: "text/html" }, redirect: "manual" }).catch(() => null);
+  reloading = false;
+  if (!answer?.ok) {
+    setTimeout(reload, 2000);
+    return;
+  }
+  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+  const state = JSON.parse(fresh.getElementById("initial").textContent);
+  const forming = [...blocks.values()].filter((one) => one.forming && one.at > Date.now() - 2 * MINUTE);
+  list.replaceChildren(...fresh.getElementById("minutes").children);
+  document.querySelector(".axis").replaceChildren(...fresh.querySelector(".axis").children);
+  scale = state.scale;
+  adopt(state);
+  for (const one of forming) if (!blocks.has(one.at)) { list.prepend(one.element); blocks.set(one.at, one); }
+  filter();
+  sumUp();
 }
 
 /* A block */
@@ -209,7 +240,11 @@ function takeFound(data) {
 const handlers = { bars: takeBars, patterns: takeFound };
 
 function receive(topic, data, message) {
-  if (message.type === "gap") return;
+  if (message.type === "gap") {
+    if (!paused) reload();
+    else lost = true;
+    return;
+  }
   if (!paused) {
     handlers[topic](data, message);
     return;
@@ -246,7 +281,9 @@ function pause(now) {
     say(byId("waiting"), "Nothing waits yet");
     return;
   }
-  for (const [topic, data, message] of waiting) handlers[topic](data, message);
+  if (lost) reload();
+  else for (const [topic, data, message] of waiting) handlers[topic](data, message);
+  lost = false;
   waiting = [];
   missed = { bars: 0, detections: 0 };
   say(byId("waiting"), "");
@@ -258,30 +295,59 @@ live.watch("bars", (data, message) => receive("bars", data, message));
 live.watch("patterns", (data, message) => receive("patterns", data, message));
 live.watch("feed", takeFeed);
 
-/* Filters */
+/* Filters: they stand in the address */
 function mask(element) {
-  const kind = byId("minutes").dataset.kind;
+  const { kind } = list.dataset;
   const other = (wanted.size && !wanted.has(element.dataset.symbol)) || ((kind === "detection" || kind === "retraction") && element.dataset.kind !== kind);
   element.classList.toggle("other", Boolean(other));
 }
 
 function filter() {
   wanted = new Set(byId("filter-symbols").value.toUpperCase().split(/[\s,]+/).filter(Boolean));
+  const { kind } = list.dataset;
+  list.classList.toggle("only-events", kind === "detection" || kind === "retraction");
+  list.classList.toggle("only-bars", kind === "bars");
   for (const element of list.querySelectorAll(".found")) mask(element);
   for (const tick of list.querySelectorAll(".strip [data-symbol]")) tick.classList.toggle("other", wanted.size > 0 && !wanted.has(tick.dataset.symbol));
   for (const one of blocks.values()) fold(one.element);
 }
-byId("filter-symbols").addEventListener("input", filter);
+
+function keep() {
+  const query = new URLSearchParams();
+  if (wanted.size) query.set("symbols", [...wanted].join(","));
+  if (list.dataset.kind && list.dataset.kind !== "all") query.set("kind", list.dataset.kind);
+  if (!byId("raw").hidden) query.set("raw", "1");
+  const address = String(query) ? `?${query}` : location.pathname;
+  if (address !== location.search) history.replaceState(null, "", address);
+}
+byId("filter-symbols").addEventListener("input", () => { filter(); keep(); });
 for (const button of document.querySelectorAll("[data-kind][aria-pressed]")) {
   button.addEventListener("click", () => {
     for (const other of button.parentElement.children) other.setAttribute("aria-pressed", String(other === button));
-    const { kind } = button.dataset;
-    list.dataset.kind = kind;
-    list.classList.toggle("only-events", kind === "detection" || kind === "retraction");
-    list.classList.toggle("only-bars", kind === "bars");
+    list.dataset.kind = button.dataset.kind;
     filter();
+    keep();
   });
 }
+filter();
+
+/* Each message as it came */
+const RAW_KEPT = 40;
+live.tap = (message) => {
+  const raw = byId("raw");
+  if (raw.hidden || paused || message.topic === undefined) return;
+  const { received_at: _, ...words } = message;
+  const text = JSON.stringify(words);
+  raw.prepend(make("li", "", text.length > 2000 ? `${text.slice(0, 2000)}… (${count(text.length)} characters)` : text));
+  while (raw.children.length > RAW_KEPT) raw.lastChild.remove();
+};
+byId("raw-open").addEventListener("click", (event) => {
+  const open = event.currentTarget.getAttribute("aria-pressed") !== "true";
+  event.currentTarget.setAttribute("aria-pressed", String(open));
+  byId("raw").hidden = !open;
+  byId("raw").replaceChildren();
+  keep();
+});
 
 /* The right side */
 const delays = initial().delays ?? [];

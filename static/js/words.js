@@ -66,3 +66,16 @@ export function wall(moment) {
   }
   return (at.getTime() + wallCache.get(hour)) / 1000;
 }
+
+// [start, end) in Unix ms of the bar of so many seconds that holds a moment: up to an hour by the clock of UTC, four hours by New York's
+export function bucket(moment, seconds) {
+  const at = new Date(moment).getTime();
+  const length = seconds * 1000;
+  if (seconds <= 3600) {
+    const from = at - (at % length);
+    return [from, from + length];
+  }
+  const shift = wall(at) * 1000 - at;
+  const from = at + shift - ((at + shift) % length) - shift;
+  return [from, from + length];
+}

@@ -15,7 +15,7 @@ from tests.conftest import load_first_rows
 from tests.dashboards.surveys import make_survey
 from tests.people import make_user, session_client
 
-PAGES = ["/", "/streaming/", "/patterns/", "/symbols/", "/symbols/?q=aa", "/symbols/AAPL/"]
+PAGES = ["/", "/streaming/", "/patterns/", "/operations/", "/symbols/", "/symbols/?q=aa", "/symbols/AAPL/"]
 MINUTE = timedelta(minutes=1)
 
 
@@ -249,7 +249,9 @@ def test_of_several_lines_the_worst_state_speaks(reader):
 # ---- What a page costs ------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("page", "most"), [("/", 16), ("/streaming/", 16), ("/patterns/", 14), ("/symbols/AAPL/", 16)])
+@pytest.mark.parametrize(
+    ("page", "most"), [("/", 16), ("/streaming/", 16), ("/patterns/", 16), ("/operations/", 34), ("/symbols/AAPL/", 20)]
+)
 def test_a_page_asks_a_bounded_number_of_questions_however_large_the_market(reader, page, most):
     def questions() -> int:
         with CaptureQueriesContext(connection) as asked:

@@ -8,7 +8,7 @@ from django.contrib import admin
 from django.urls import reverse
 
 from marketdata.backfill import refresh_sessions
-from marketdata.models import Bar, BarRequest, BarRevision, Closure, Membership, RejectedEvent, Session, Symbol, Universe
+from marketdata.models import Bar, BarRevision, Closure, Membership, RejectedEvent, Session, Symbol, Universe
 from tests.people import make_token, make_user, session_client
 
 pytestmark = pytest.mark.django_db
@@ -95,21 +95,6 @@ def test_a_closed_day_gets_no_session_back_when_the_calendar_is_renewed(client):
 
     assert not Session.objects.filter(date=friday).exists()
     assert Session.objects.filter(date=friday + timedelta(days=3)).exists()
-
-
-def test_an_operator_leaves_a_request_and_cancels_it(client):
-    client.post(reverse("admin:marketdata_barrequest_add"), {"kind": "repair", "first": "2026-11-19", "last": "2026-11-20", "symbols": ""})
-    request = BarRequest.objects.get()
-    assert (request.state, request.requested_by, request.symbols) == ("waiting", "staff", [])
-
-    url = reverse("admin:marketdata_barrequest_changelist")
-    client.post(url, {"action": "cancel_requests", "_selected_action": [request.pk]})
-
-    assert BarRequest.objects.get().state == "cancelled"
-    wrong = client.post(
-        reverse("admin:marketdata_barrequest_add"), {"kind": "repair", "first": "2026-11-20", "last": "2026-11-19", "symbols": ""}
-    )
-    assert (wrong.status_code, BarRequest.objects.count()) == (200, 1)
 
 
 def test_what_the_running_parts_write_can_be_seen_and_not_changed(client):

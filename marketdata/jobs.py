@@ -1,0 +1,357 @@
+"""
+Work that somebody asked for: the row is the request, the progress and the record. Whoever works it off claims it, so it may die at any moment.
+
+Kinds that write bars are worked off here, in the stream's process and under the lock `past`; a worker takes the others (patterns/tasks.py).
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import psycopg
+from django.conf import settings
+from django.core.management import get_commands
+from django.db import DatabaseError, InterfaceError, connection, transaction
+from django.db.models import F
+
+from marketdata.backfill import import_days, import_minutes
+from marketdata.bars.builder import LATE_MS
+from marketdata.bars.snapshot import BarChange
+from marketdata.gaps import SETTLE_MS, find_gaps, repair
+from marketdata.history import EXCHANGE_ZONE, HistoryError, RestHistory
+from marketdata.models import Bar, DailyBar, Gap, GapState, Job, JobKind, JobState, Session, Universe, UnknownUniverseError
+from marketdata.operations import OPEN_STATES, WRITING_KINDS
+from marketdata.rate import Rate
+from marketdata.reconciliation import NoSessionError, match_percent, reconcile
+from marketdata.writer import PAST, Writer, WriterBusyError, WriterDeposedError
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 2.0
+ALIVE_SECONDS = 5.0
+GONE_AFTER = timedelta(seconds=60)
+LOCK_SECONDS = 120.0
+TRIES = 3
+END_OF_DAY = timedelta(milliseconds=LATE_MS + SETTLE_MS)  # after the last trade: then the late window is over
+
+EXPECTED = (HistoryError, NoSessionError, UnknownUniverseError, WriterBusyError, WriterDeposedError, DatabaseError, psycopg.Error)
+
+Report = dict[str, Any]
+
+
+class JobCancelledError(Exception):
+    """Somebody asked this job to end."""
+
+
+class JobInterruptedError(Exception):
+    """The process ends; the job goes on in the next one."""
+
+
+class JobNotOpenError(ValueError):
+    """The job has ended already."""
+
+
+# ---- asking ----------------------------------------------------------------------------------------------------------------------------
+
+
+def kinds_here() -> list[str]:
+    """Return the kinds that this installation can work off: those whose command is there."""
+    return [kind for kind in JobKind.values if kind != JobKind.SURVEY or "survey_market" in get_commands()]
+
+
+def ask(kind: str, options: Mapping[str, Any] | None = None, *, asked_by: str, key: str = "") -> Job:
+    """Ask for a job; return its row. With a `key` the one that is there already, of whoever asked first."""
+    if not key:
+        return Job.objects.create(kind=kind, options=dict(options or {}), asked_by=asked_by[:150])
+    job, _ = Job.objects.get_or_create(kind=kind, key=key, defaults={"options": dict(options or {}), "asked_by": asked_by[:150]})
+    return job
+
+
+def cancel(job: Job, *, by: str) -> Job:
+    """End a job that waits, ask one that runs to end. JobNotOpenError where it has ended."""
+    with transaction.atomic():
+        job = Job.objects.select_for_update().get(pk=job.pk)
+        if job.state not in OPEN_STATES:
+            raise JobNotOpenError(f"Job {job.pk} has ended already: it is {job.state}.")
+        job.cancel_asked_by = by[:150]
+        if job.state == JobState.QUEUED:
+            job.state, job.finished_at = JobState.CANCELLED, datetime.now(UTC)
+        job.save(update_fields=["cancel_asked_by", "state", "finished_at"])
+    return job
+
+
+def ask_for_end_of_day(*, now: datetime) -> Job | None:
+    """Ask once for the end of the day that closed last, when its late window is over; None where that is too long ago to be news."""
+    session = Session.objects.filter(post_close__lte=now - END_OF_DAY).order_by("-post_close").first()
+    if (
+        session is None
+        or session.post_close < now - timedelta(days=4)
+        or not Bar.objects.since(session.open).filter(timestamp__lt=session.close).exists()
+    ):
+        return None
+    return ask(JobKind.END_OF_DAY, {"date": session.date.isoformat()}, asked_by="the calendar", key=session.date.isoformat())
+
+
+# ---- working off -----------------------------------------------------------------------------------------------------------------------
+
+
+def claim(kinds: Sequence[str]) -> Job | None:
+    """
+    Take the oldest job of these kinds that waits, and count the attempt before the work; None where none waits.
+
+    One whose process is gone waits again; after three such ends it has failed.
+    """
+    now = datetime.now(UTC)
+    with transaction.atomic():
+        lost = Job.objects.filter(kind__in=kinds).abandoned(now=now, after=GONE_AFTER).select_for_update(skip_locked=True)
+        for job in lost:
+            is_over = job.attempts >= TRIES or job.cancel_asked_by
+            job.state = (JobState.CANCELLED if job.cancel_asked_by else JobState.FAILED) if is_over else JobState.QUEUED
+            job.error = f"The process that worked on it ended {job.attempts} times without a word." if job.attempts >= TRIES else ""
+            job.finished_at = now if is_over else None
+            job.save(update_fields=["state", "error", "finished_at"])
+        job_or_none = Job.objects.filter(kind__in=kinds, state=JobState.QUEUED).order_by("id").select_for_update(skip_locked=True).first()
+        if job_or_none is None:
+            return None
+        job_or_none.state, job_or_none.alive_at, job_or_none.attempts = JobState.RUNNING, now, job_or_none.attempts + 1
+        job_or_none.started_at = job_or_none.started_at or now
+        job_or_none.save(update_fields=["state", "alive_at", "attempts", "started_at"])
+    return job_or_none
+
+
+class Watch:
+    """A running job's sign of life, on a thread of its own, and the ear for its cancelling."""
+
+    def __init__(self, job: Job, *, stopped: Callable[[], bool] = lambda: False) -> None:
+        self._job = job
+        self._stopped = stopped
+        self._end = threading.Event()
+        self._cancelled = threading.Event()
+        self._progress: tuple[int, int, str] | None = None
+        self._thread = threading.Thread(target=self._run, name=f"job {job.pk}", daemon=True)
+
+    def __enter__(self) -> "Watch":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._thread.join()
+
+    def step(self, done: int = 0, total: int = 0, what: str = "") -> None:
+        """Say how far it is. JobCancelledError, JobInterruptedError: the work ends here, what is stored stays."""
+        self._progress = (done, total, what[:100])
+        if self._cancelled.is_set():
+            raise JobCancelledError
+        if self._stopped():
+            raise JobInterruptedError
+
+    def _run(self) -> None:
+        try:
+            while not self._end.wait(1.0 if self._progress is None else ALIVE_SECONDS / 2):
+                self._tell()
+        finally:
+            connection.close()
+
+    def _tell(self) -> None:
+        values: Report = {"alive_at": datetime.now(UTC)}
+        if self._progress is not None:
+            values |= dict(zip(("done", "total", "step"), self._progress, strict=True))
+        try:
+            Job.objects.filter(pk=self._job.pk, state=JobState.RUNNING).update(**values)
+            if Job.objects.filter(pk=self._job.pk).exclude(cancel_asked_by="").exists():
+                self._cancelled.set()
+        except (DatabaseError, InterfaceError) as error:
+            log.warning("The progress of job %s cannot be noted: %s", self._job.pk, error)
+            connection.close()
+
+
+def work(job: Job, run: Callable[[Job, Watch], Report], *, stopped: Callable[[], bool] = lambda: False) -> JobState:
+    """Do a claimed job and note how it ended; return that."""
+    ended: Report
+    try:
+        with Watch(job, stopped=stopped) as watch:
+            watch.step()
+            ended = {"state": JobState.DONE, "report": run(job, watch), "error": ""}
+    except JobCancelledError:
+        ended = {"state": JobState.CANCELLED}
+    except JobInterruptedError:
+        Job.objects.filter(pk=job.pk).update(state=JobState.QUEUED, attempts=F("attempts") - 1)
+        return JobState.QUEUED
+    except EXPECTED as error:
+        log.error("Job %s (%s) failed: %s", job.pk, job.kind, error)
+        ended = {"state": JobState.FAILED, "error": _words(error)}
+    except Exception as error:
+        log.exception("Job %s (%s) failed", job.pk, job.kind)
+        ended = {"state": JobState.FAILED, "error": _words(error)}
+    Job.objects.filter(pk=job.pk).update(finished_at=datetime.now(UTC), **ended)
+    return JobState(ended["state"])
+
+
+def _words(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__)[:300]
+
+
+# ---- kinds that write bars -------------------------------------------------------------------------------------------------------------
+
+
+class BarJobs:
+    """A thread of the stream that works off the jobs that write bars, one at a time."""
+
+    def __init__(
+        self,
+        history: Callable[[], RestHistory],
+        *,
+        now: Callable[[], datetime],
+        announce: Callable[[list[BarChange]], None] = lambda changes: None,
+        requests_per_second: float = 50.0,
+    ) -> None:
+        self._history = history
+        self._now = now
+        self._announce = announce
+        self._rate = Rate(requests_per_second)
+        self._stop = threading.Event()
+        self._complaint = ""
+        self._thread = threading.Thread(target=self._run, name="jobs", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ask for the end, and do not wait for it: the job goes on at the next start."""
+        self._stop.set()
+
+    def _run(self) -> None:
+        while not self._stop.wait(LOOK_SECONDS):
+            try:
+                self.work_one()
+                self._complaint = ""
+            except (DatabaseError, InterfaceError) as error:
+                words = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+                if words != self._complaint:
+                    self._complaint = words
+                    log.warning("Jobs have to wait: %s", words)
+            finally:
+                connection.close()
+
+    def work_one(self) -> JobState | None:
+        """Work off the oldest job that waits; None where none does."""
+        job = claim(WRITING_KINDS)
+        return None if job is None else work(job, self._do, stopped=self._stop.is_set)
+
+    def _do(self, job: Job, watch: Watch) -> Report:
+        begun = time.monotonic()
+        does = {
+            JobKind.IMPORT: self._import,
+            JobKind.REPAIR: self._repair,
+            JobKind.RECONCILE: self._reconcile,
+            JobKind.END_OF_DAY: self._end_of_day,
+        }
+        writer = Writer(PAST)
+        watch.step(what="waits for the line of past bars")
+        writer.acquire_within(LOCK_SECONDS, stopped=self._stop.is_set)
+        try:
+            report = does[JobKind(job.kind)](job.options, watch, writer)
+        finally:
+            writer.close()
+        return report | {"seconds": round(time.monotonic() - begun, 1)}
+
+    def _import(self, options: Report, watch: Watch, writer: Writer) -> Report:
+        today = self._now().astimezone(EXCHANGE_ZONE).date()
+        days = options.get("timespan", "minute") == "day"
+        first = _day(options.get("from")) or today - timedelta(days=730 if days else 5)
+        last = _day(options.get("to")) or today
+
+        def progress(done: int, total: int, symbol: str) -> None:
+            watch.step(done, total, symbol)
+            self._rate.wait()
+
+        symbols = symbols_of(options)
+        if days:
+            over = Session.objects.filter(date=last, post_close__lte=self._now() - END_OF_DAY).exists()
+            found = import_days(
+                self._history(), writer, symbols, first=first, last=last, now=self._now, progress=progress, finished=last if over else None
+            )
+        else:
+            found = import_minutes(
+                self._history(), writer, symbols, first=_midnight(first), last=_midnight(last + timedelta(days=1)), now=self._now,
+                announce=self._announce, progress=progress,
+            )  # fmt: skip
+        return {"symbols": found.symbols, "read": found.read, "changed": found.changed, "rejected": found.rejected}
+
+    def _repair(self, options: Report, watch: Watch, writer: Writer) -> Report:
+        first, last = _day(options.get("from")), _day(options.get("to"))
+        until = _midnight(last + timedelta(days=1)) if last else None
+        watch.step(what="looks for gaps")
+        opened = find_gaps(Session.objects.table(), now=self._now(), first=_midnight(first) if first else None, last=until)
+        total, asked = Gap.objects.filter(state=GapState.OPEN).count(), 0
+
+        def pause() -> None:
+            nonlocal asked
+            watch.step(asked, total, "asks REST for gaps")
+            asked += 1
+            self._rate.wait()
+
+        found = repair(self._history(), writer, now=self._now, pause=pause, announce=self._announce, eager=True)
+        names = ("gaps", "repaired", "empty", "failed", "bars", "still_open")
+        return {"opened_minutes": opened} | {name: getattr(found, name) for name in names}
+
+    def _reconcile(self, options: Report, watch: Watch, writer: Writer) -> Report:
+        day = _day(options.get("date")) or self._last_day()
+        done, symbols = 0, symbols_of(options)
+
+        def pause() -> None:
+            nonlocal done
+            watch.step(done, len(symbols), f"holds {day} against REST")
+            done += 1
+            self._rate.wait()
+
+        found = reconcile(day, symbols, self._history(), writer, now=self._now, pause=pause)
+        names = ("compared", "matched", "differing", "missing_here", "missing_there", "repaired")
+        return {"date": day.isoformat(), "match_percent": match_percent(found)} | {name: getattr(found, name) for name in names}
+
+    def _end_of_day(self, options: Report, watch: Watch, writer: Writer) -> Report:
+        """Close the day: repair, daily bars, reconciliation, and what is still wrong."""
+        day = _day(options.get("date")) or self._last_day()
+        symbols = symbols_of(options)
+        bounds = {"from": day.isoformat(), "to": day.isoformat()}
+        repaired = self._repair({}, watch, writer)
+        days = self._import(options | bounds | {"timespan": "day"}, watch, writer)
+        held = self._reconcile(options | {"date": day.isoformat()}, watch, writer)
+        session = Session.objects.get(date=day)
+        bars = Bar.objects.filter(timestamp__gte=session.pre_open, timestamp__lt=session.post_close, symbol_id__in=symbols)
+        with_minutes = set(bars.values_list("symbol_id", flat=True).distinct())
+        with_days = set(DailyBar.objects.filter(date=day, symbol_id__in=symbols).values_list("symbol_id", flat=True))
+        open_gaps = Gap.objects.filter(state=GapState.OPEN, first_minute__lt=session.post_close, last_minute__gte=session.pre_open).count()
+        faults = [
+            f"{len(missing)} symbols without {words}: {', '.join(sorted(missing)[:10])}"
+            for words, missing in (("minutes", set(symbols) - with_minutes), ("a daily bar", set(symbols) - with_days))
+            if missing
+        ]
+        faults += [f"{open_gaps} gaps are open"] if open_gaps else []
+        faults += [f"{held['differing']} minutes differed from REST and were repaired"] if held["differing"] else []
+        return {"date": day.isoformat(), "repair": repaired, "days": days, "reconciliation": held, "valid": not faults, "faults": faults}
+
+    def _last_day(self) -> date:
+        session = Session.objects.filter(post_close__lte=self._now()).order_by("-post_close").first()
+        if session is None:
+            raise NoSessionError("The calendar holds no finished session.")
+        return session.date
+
+
+def symbols_of(options: Mapping[str, Any]) -> list[str]:
+    """Return the symbols that a job is about: those named, else those of the universe, else of the streamed one. UnknownUniverseError."""
+    return list(options.get("symbols") or Universe.objects.symbols_of(options.get("universe") or settings.SYMBOL_UNIVERSE_KEY))
+
+
+def _day(text: str | None) -> date | None:
+    return date.fromisoformat(text) if text else None
+
+
+def _midnight(day: date) -> datetime:
+    return datetime(day.year, day.month, day.day, tzinfo=EXCHANGE_ZONE)
