@@ -15,3 +15,4 @@ TEMPLATES[0]["OPTIONS"]["string_if_invalid"] = ""
 CHANNEL_LAYERS = {
     "default": {"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer", "CONFIG": {"hosts": [REDIS_URL], "prefix": "tickstock-test"}}
 }
+CACHES = {"default": {"BACKEND": "tickstock.cache.Cache", "LOCATION": REDIS_URL, "KEY_PREFIX": "cache"}}

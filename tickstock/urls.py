@@ -6,7 +6,7 @@ from django.urls import include, path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
 import accounts.urls
-from accounts.views import admin_login
+from accounts.views.door import admin_login
 from tickstock import health
 
 admin.site.site_header = admin.site.site_title = "TickStock"
