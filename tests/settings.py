@@ -16,3 +16,4 @@ CHANNEL_LAYERS = {
     "default": {"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer", "CONFIG": {"hosts": [REDIS_URL], "prefix": "tickstock-test"}}
 }
 CACHES = {"default": {"BACKEND": "tickstock.cache.Cache", "LOCATION": REDIS_URL, "KEY_PREFIX": "cache"}}
+API_REQUESTS_PER_USER = API_REQUESTS_PER_ADDRESS = 10_000_000  # tests of the limits set their own
