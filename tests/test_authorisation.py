@@ -111,6 +111,7 @@ TABLE = {
     "api/schema/": Route("/api/schema/", row(nobody=(401, 401), people=(200, 403), token=(200, 405), wrong=(200, 405), expired=(401, 401))),
     "api/docs/": Route("/api/docs/", row(nobody=(302, 302), people=(200, 403), token=(302, 302), wrong=(302, 302), expired=(302, 302))),
     "admin/login/": Route("/admin/login/", open_page((302, 403), people=(403, 403))),
+    ".well-known/security.txt": Route("/.well-known/security.txt", open_page((404, 403))),
     "health": Route("/health", open_page((200, 403))),
     "ready": Route("/ready", open_page((503, 403))),
 }

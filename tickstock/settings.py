@@ -89,7 +89,9 @@ def _database(url: str) -> dict[str, Any]:
     try:
         parts = conninfo_to_dict(url)
     except Exception as error:  # noqa: BLE001 - psycopg raises ProgrammingError with the URL's fault; the cure is the same for all
-        raise ImproperlyConfigured(f"DATABASE_URL cannot be read: {error}") from None
+        raise ImproperlyConfigured(
+            f"DATABASE_URL cannot be read ({type(error).__name__}); write postgresql://user:password@host:5432/name."
+        ) from None  # the error's own words repeat the URL, password and all
     known = {"dbname", "user", "password", "host", "port"}
     return {
         "ENGINE": "marketdata.timescale_backend",
@@ -195,6 +197,7 @@ LOGOUT_REDIRECT_URL = "/accounts/login/"
 SESSION_COOKIE_AGE = 14 * 24 * 3600
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
+CSRF_COOKIE_HTTPONLY = True  # scripts read the token from the page's own form
 CSRF_COOKIE_SAMESITE = "Lax"
 X_FRAME_OPTIONS = "DENY"
 SECURE_CONTENT_TYPE_NOSNIFF = True
@@ -237,6 +240,8 @@ EMAIL_TIMEOUT = 10
 DEFAULT_FROM_EMAIL = SERVER_EMAIL = env.text("EMAIL_FROM", "tickstock@localhost")
 EMAIL_FILE_PATH = str(DATA_DIR / "mail")  # where letters lie while no server is named
 EMAIL_BACKEND = f"django.core.mail.backends.{'smtp' if EMAIL_HOST else 'filebased'}.EmailBackend"
+
+SECURITY_CONTACT = env.text("SECURITY_CONTACT")  # of whoever runs this stack, for /.well-known/security.txt
 
 # --- Time, language ------------------------------------------------------------------------------------------------------------------
 LANGUAGE_CODE = "en-us"
@@ -367,3 +372,14 @@ if env.flag("LOG_FILE_ENABLED", default=False):
         "delay": True,
     }
     LOGGING["root"]["handlers"].append("file")
+
+# The last net under everything that logs
+LOGGING.setdefault("filters", {})["no_secrets"] = {
+    "()": "tickstock.redaction.NoSecrets",
+    "secrets": [
+        SECRET_KEY, *SECRET_KEY_FALLBACKS, MASSIVE_API_KEY, FIRST_ADMIN_PASSWORD, EMAIL_HOST_PASSWORD, REDIS_URL, CELERY_BROKER_URL,
+        str(DATABASES["default"].get("PASSWORD", "")), env.text("DATABASE_READONLY_URL"),
+    ],
+}  # fmt: skip
+for _handler in LOGGING["handlers"].values():
+    _handler["filters"] = [*_handler.get("filters", []), "no_secrets"]
