@@ -21,6 +21,7 @@ from accounts.models import ApiToken, User
 from accounts.serializers import Appearance, NewToken, TokenList, TokenRequest, TokenRow
 
 WRONG = "This username and password do not open the door."
+SESSION_ONLY: Any = [{"session": []}]  # drf-spectacular's types know names only, its code takes the whole requirement
 WRONG_CODE = "This code does not fit, or was used before. Wait for the next one."
 
 
@@ -45,7 +46,7 @@ class Tokens(APIView):
         """Return what WWW-Authenticate says, also on a POST, which has no authenticators."""
         return "Bearer"
 
-    @extend_schema(responses=TokenList, operation_id="tokens_list")
+    @extend_schema(responses=TokenList, auth=SESSION_ONLY, operation_id="tokens_list")
     def get(self, request: Request) -> Response:
         """List one's own tokens, newest first; the revoked are gone, the expired are still there."""
         tokens = ApiToken.objects.standing().filter(user=_user(request))
@@ -91,7 +92,7 @@ def _user(request: Request) -> User:
 class Token(APIView):
     """One of one's own tokens."""
 
-    @extend_schema(responses={204: None}, operation_id="tokens_revoke")
+    @extend_schema(responses={204: None}, auth=SESSION_ONLY, operation_id="tokens_revoke")
     def delete(self, request: Request, prefix: str) -> Response:
         """Revoke it: the next request with it is refused."""
         token = ApiToken.objects.standing().filter(user=_user(request), prefix=prefix).first()

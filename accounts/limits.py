@@ -42,8 +42,9 @@ def take_try(name: str, address: str) -> None:
     """Count one try. TooManyTriesError past a limit, CountUnavailableError without Redis."""
     keys = _keys(name, address)
     counts = [(keys.here, TRIES_PER_NAME), (keys.address, TRIES_PER_ADDRESS), (keys.everywhere, TRIES_FROM_EVERYWHERE)]
+    client = _client()
     try:
-        with _client().pipeline() as batch:
+        with client.pipeline() as batch:
             for key, _ in counts:
                 batch.set(key, 0, ex=WINDOW_SECONDS, nx=True)
                 batch.incr(key)
@@ -60,8 +61,9 @@ def take_try(name: str, address: str) -> None:
 def forgive_tries(name: str, address: str) -> None:
     """After the right password: forget what was counted for this name here, take back the other tries, and know the place."""
     keys = _keys(name, address)
+    client = _client()
     try:
-        with _client().pipeline() as batch:
+        with client.pipeline() as batch:
             batch.delete(keys.here)
             batch.set(keys.known, 1, ex=KNOWN_PLACE_SECONDS)
             for key in (keys.address, keys.everywhere):
@@ -79,8 +81,9 @@ def take_request(caller: str, *, limit: int, seconds: int) -> int:
     0 as well where Redis does not answer: reading must not depend on it.
     """
     key = f"requests:{_hash(caller)}"
+    client = _client()
     try:
-        with _client().pipeline() as batch:
+        with client.pipeline() as batch:
             batch.set(key, 0, ex=seconds, nx=True)
             batch.incr(key)
             batch.ttl(key)
@@ -97,8 +100,9 @@ def use_code(user_id: int, code: str) -> bool:
     CountUnavailableError without Redis.
     """
     written = "".join(letter for letter in code if letter.isalnum())  # 123 456 is 123456
+    client = _client()
     try:
-        return bool(_client().set(f"code:{_hash(f'{user_id} {written}')}", 1, ex=CODE_SECONDS, nx=True))
+        return bool(client.set(f"code:{_hash(f'{user_id} {written}')}", 1, ex=CODE_SECONDS, nx=True))
     except redis.RedisError as error:
         raise CountUnavailableError from error
 
@@ -112,6 +116,7 @@ class _Keys(NamedTuple):
 
 @cache
 def _client() -> redis.Redis:
+    """Return the process's client. The caller holds on to it: of two made at once by two threads, one closes its connections when let go."""
     return redis.Redis.from_url(settings.REDIS_URL, socket_timeout=2, socket_connect_timeout=2)
 
 

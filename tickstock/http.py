@@ -13,6 +13,8 @@ from django.contrib.auth.decorators import login_not_required
 from django.core.exceptions import PermissionDenied
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
+from django.middleware.http import ConditionalGetMiddleware
+from django.utils.cache import patch_cache_control
 from django.views import defaults
 from django.views.decorators.http import require_safe
 from rest_framework import exceptions
@@ -100,6 +102,22 @@ class BoundedJSONParser(JSONParser):
             return super().parse(BytesIO(body), media_type, parser_context)
         except RecursionError:
             raise exceptions.ParseError("The JSON is nested too deeply.") from None
+
+
+class Revalidation(ConditionalGetMiddleware):
+    """
+    Every answer of the API to a GET has an ETag; asked again with `If-None-Match`, an unchanged one is an empty 304.
+
+    The answer's own bytes make the tag: nothing that changes the answer can be forgotten in it.
+    """
+
+    def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+        """Tag it. What says `no-store` stays as it is."""
+        if not request.path.startswith("/api/") or request.method != "GET" or response.status_code != HTTPStatus.OK:
+            return response
+        if not response.has_header("Cache-Control"):
+            patch_cache_control(response, private=True, no_cache=True)
+        return super().process_response(request, response)
 
 
 # ---- Problem details (RFC 9457) --------------------------------------------------------------------------------------------------------
