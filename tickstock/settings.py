@@ -383,7 +383,7 @@ LOGGING.setdefault("filters", {})["no_secrets"] = {
     "()": "tickstock.redaction.NoSecrets",
     "secrets": [
         SECRET_KEY, *SECRET_KEY_FALLBACKS, MASSIVE_API_KEY, FIRST_ADMIN_PASSWORD, EMAIL_HOST_PASSWORD, REDIS_URL, CELERY_BROKER_URL,
-        str(DATABASES["default"].get("PASSWORD", "")), env.text("DATABASE_READONLY_URL"),
+        str(DATABASES["default"].get("PASSWORD", "")),
     ],
 }  # fmt: skip
 for _handler in LOGGING["handlers"].values():
