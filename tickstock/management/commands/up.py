@@ -257,7 +257,7 @@ class Command(BaseCommand):
         market = "a synthetic market" if settings.USE_SYNTHETIC_DATA else f"Massive at {settings.MASSIVE_WS_URL}"
         say("up", f"TickStock streams {market}: {address}")
         if password:
-            say("up", f"Sign in as admin, password {password} (shown once; change it at /admin/password_change/)")
+            say("up", f"Sign in as admin, password {password} (shown once; change it, and turn on a second factor, at /accounts/)")
         else:
             say("up", "Sign in as admin with the password chosen before.")
         say("up", "Ctrl-C stops everything.")
