@@ -175,7 +175,7 @@ def work(job: Job, run: Callable[[Job, Watch], Report], *, stopped: Callable[[],
     try:
         with Watch(job, stopped=stopped) as watch:
             watch.step()
-            ended = {"state": JobState.DONE, "report": run(job, watch), "error": ""}
+            ended = {"state": JobState.DONE, "report": run(job, watch), "error": "", "step": "", "done": F("total")}
     except JobCancelledError:
         ended = {"state": JobState.CANCELLED}
     except JobInterruptedError:
