@@ -71,6 +71,7 @@ def _server_url(name: str, variable: str) -> str:
         sys.exit(f"TickStock: {error}")  # a traceback would hide the one sentence that matters
 
 
+MIGRATION_LOCK_SECONDS = 3  # a migration that waits for a lock makes all others wait behind it: it gives way and tries again
 # Each process takes its own database role, by the command that runs; what stands here under no role (migrate, shell, doctor …) is the owner
 COMMAND_ROLES = {
     "app_web": {"daphne", "runserver"},
@@ -95,7 +96,8 @@ def _database(url: str, *, role: str = "", variable: str = "DATABASE_URL") -> di
     except Exception as error:  # noqa: BLE001 - psycopg raises ProgrammingError with the URL's fault; the cure is the same for all
         raise ImproperlyConfigured(f"{variable} cannot be read: {error}") from None
     known = {"dbname", "user", "password", "host", "port", "options"}
-    options = f"-c timezone=UTC {f'-c role={role} ' if role else ''}{parts.get('options') or ''}".strip()
+    waiting = f"-c lock_timeout={MIGRATION_LOCK_SECONDS}s " if COMMAND in {"migrate", "prepare"} else ""
+    options = f"-c timezone=UTC {waiting}{f'-c role={role} ' if role else ''}{parts.get('options') or ''}".strip()
     return {
         "ENGINE": "marketdata.timescale_backend",
         "NAME": parts.get("dbname") or "",
