@@ -4,11 +4,12 @@ PYTHON ?= python3
 V := .venv/bin/python
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 .DEFAULT_GOAL := help
-.PHONY: help run test lint install bench clean
+.PHONY: help run test faults lint install bench clean
 
 help:
 	@echo "make run [PORT=8000]   the whole stack; prints the address and the first login"
 	@echo "make test              installs what it needs and runs every test"
+	@echo "make faults            kills processes and servers for some minutes, and counts what is lost"
 	@echo "make lint              ruff, mypy, import contracts"
 
 install: .venv/base
@@ -36,6 +37,9 @@ run: .venv/base
 
 test: .venv/test
 	@$(V) -m tests.run $(ARGS)
+
+faults: .venv/test
+	@$(V) -m tests.run -m faults tests/faults $(ARGS)
 
 lint: .venv/dev
 	$(V) -m ruff check .

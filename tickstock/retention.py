@@ -34,7 +34,8 @@ def drop_old(*, now: datetime, days: int, dry_run: bool = False) -> Dropped:
     until = now - timedelta(days=days)
     dropped = Dropped()
     with connection.cursor() as cursor:
-        if connection.has_timescaledb():
+        cursor.execute("SELECT 1 FROM pg_extension WHERE extname = 'timescaledb'")
+        if cursor.fetchone():
             does = "SELECT count(*) FROM show_chunks" if dry_run else "SELECT count(*) FROM drop_chunks"
             cursor.execute(f"{does}('ohlcv_1min', older_than => %s::timestamptz)", [until])
             dropped.chunks = cursor.fetchone()[0]

@@ -19,12 +19,14 @@ class Command(migrate.Command):
         """Migrate, patiently. The lock timeout itself stands in the settings (MIGRATION_LOCK_SECONDS)."""
         for number in range(1, TRIES + 1):
             try:
-                return super().handle(*args, **options)
+                super().handle(*args, **options)
             except OperationalError as error:
                 if not isinstance(error.__cause__, psycopg.errors.LockNotAvailable):
                     raise
                 self.stderr.write(f"A running part holds a lock that the migration needs; try {number} of {TRIES}.")
                 time.sleep(PAUSE_SECONDS)
+            else:
+                return
         raise CommandError(
             "The migration found a lock taken each time. Stop what holds it (a long import, an open transaction), then run it again."
         )
