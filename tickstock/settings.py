@@ -355,6 +355,7 @@ if env.flag("LOG_DB_ENABLED", default=True) and _database_url:
         "level": env.choice("LOG_DB_SEVERITY_THRESHOLD", "error", ("debug", "info", "warning", "error", "critical")).upper(),
     }
     LOGGING["root"]["handlers"].append("errors")
+OTEL_ENDPOINT = env.text("OTEL_EXPORTER_OTLP_ENDPOINT")  # a collector's address; empty: nothing is traced
 BAR_DAYS = env.integer("BAR_DAYS", 0, low=0, high=100_000)  # how long minutes are kept; 0: for ever. `manage.py retention` drops the rest
 ERROR_DAYS = 30  # how long errors and given-up tasks are kept
 AUDIT_DAYS = 400  # how long the audit log is kept

@@ -116,7 +116,7 @@ def heard(port: int, token: str) -> set[str]:
         end = time.monotonic() + 60
         while time.monotonic() < end and len(symbols) < 70:
             message = json.loads(page.recv(timeout=60))
-            symbols |= {bar["symbol"] for bar in (message.get("data") or {}).get("bars", [])}
+            symbols |= {bar["s"] for bar in (message.get("data") or {}).get("bars", [])}
     return symbols
 
 
