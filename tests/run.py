@@ -17,7 +17,7 @@ CHROMIUM = ("/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-c
 TABLES = ("adjusted", "api_bars", "caretaker", "gaps", "import", "intervals", "replay", "universes", "writer")
 ON_TIMESCALE = [
     *(f"tests/marketdata/test_{name}.py" for name in TABLES), "tests/patterns/test_scan.py", "tests/patterns/test_tasks.py",
-    "tests/test_one_tick.py", "tests/test_timescale.py", "tests/test_roles.py",
+    "tests/test_one_tick.py", "tests/test_timescale.py", "tests/test_roles.py", "tests/test_backup.py",
 ]  # fmt: skip
 
 

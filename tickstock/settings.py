@@ -83,6 +83,7 @@ def _server_url(name: str, variable: str) -> str:
         sys.exit(f"TickStock: {error}")  # a traceback would hide the one sentence that matters
 
 
+MIGRATION_LOCK_SECONDS = 3  # a migration that waits for a lock makes all others wait behind it: it gives way and tries again
 # Each process takes its own database role, by the command that runs; what stands here under no role (migrate, shell, doctor …) is the owner
 COMMAND_ROLES = {
     "app_web": {"daphne", "runserver"},
@@ -109,7 +110,8 @@ def _database(url: str, *, role: str = "", variable: str = "DATABASE_URL") -> di
             f"{variable} cannot be read ({type(error).__name__}); write postgresql://user:password@host:5432/name."
         ) from None  # the error's own words repeat the URL, password and all
     known = {"dbname", "user", "password", "host", "port", "options"}
-    options = f"-c timezone=UTC {f'-c role={role} ' if role else ''}{parts.get('options') or ''}".strip()
+    waiting = f"-c lock_timeout={MIGRATION_LOCK_SECONDS}s " if COMMAND in {"migrate", "prepare"} else ""
+    options = f"-c timezone=UTC {waiting}{f'-c role={role} ' if role else ''}{parts.get('options') or ''}".strip()
     return {
         "ENGINE": "marketdata.timescale_backend",
         "NAME": parts.get("dbname") or "",
@@ -426,6 +428,8 @@ if env.flag("LOG_DB_ENABLED", default=True) and _database_url:
         "level": env.choice("LOG_DB_SEVERITY_THRESHOLD", "error", ("debug", "info", "warning", "error", "critical")).upper(),
     }
     LOGGING["root"]["handlers"].append("errors")
+OTEL_ENDPOINT = env.text("OTEL_EXPORTER_OTLP_ENDPOINT")  # a collector's address; empty: nothing is traced
+BAR_DAYS = env.integer("BAR_DAYS", 0, low=0, high=100_000)  # how long minutes are kept; 0: for ever. `manage.py retention` drops the rest
 ERROR_DAYS = 30  # how long errors and given-up tasks are kept
 AUDIT_DAYS = 400  # how long the audit log is kept
 
