@@ -18,7 +18,7 @@ from marketdata.bars.coverage import Range, expected, joined, minutes_in, whole_
 from marketdata.bars.session import SessionTable
 from marketdata.bars.snapshot import MINUTE_MS, BarChange
 from marketdata.history import HistoryError, RestHistory
-from marketdata.models import Bar, Cause, FeedSpan, Gap, GapCause, GapState, Session
+from marketdata.models import Bar, Cause, FeedSpan, Gap, GapCause, GapState, Halt, Session
 from marketdata.writer import Writer
 
 log = logging.getLogger(__name__)
@@ -169,14 +169,20 @@ def repair(
     announce: Callable[[list[BarChange]], None] = lambda changes: None,
     stopped: Callable[[], bool] = lambda: False,
     eager: bool = False,
+    within: tuple[datetime, datetime] | None = None,
+    only: Sequence[str] | None = None,
+    progress: Callable[[int, int, str], None] = lambda done, of, symbol: None,
 ) -> RepairReport:
     """
     Ask REST for every open gap, the newest first, and store what it answers; `pause` is called before each request and keeps the rate.
 
     A gap closes when REST was asked for all of it, with bars or without. One that failed waits longer each time; `eager` asks at once.
+    `within` [first, last) and `only` these symbols narrow the choice.
     """
     report = RepairReport()
-    for gap in due_gaps(now(), eager=eager):
+    gaps = due_gaps(now(), eager=eager, within=within, only=only)
+    for place, gap in enumerate(gaps):
+        progress(place, len(gaps), gap.symbol_id)
         if stopped():
             break
         pause()
@@ -202,9 +208,16 @@ def repair(
     return report
 
 
-def due_gaps(now: datetime, *, eager: bool = False) -> list[Gap]:
+def due_gaps(
+    now: datetime, *, eager: bool = False, within: tuple[datetime, datetime] | None = None, only: Sequence[str] | None = None
+) -> list[Gap]:
     """Return the open gaps whose time has come, the newest first; `eager`: all open ones."""
-    gaps = list(Gap.objects.filter(state=GapState.OPEN).order_by("-last_minute", "symbol_id"))
+    chosen = Gap.objects.filter(state=GapState.OPEN)
+    if within is not None:
+        chosen = chosen.filter(last_minute__gte=within[0], first_minute__lt=within[1])
+    if only is not None:
+        chosen = chosen.filter(symbol_id__in=only)
+    gaps = list(chosen.order_by("-last_minute", "symbol_id"))
     if eager:
         return gaps
     return [gap for gap in gaps if gap.asked_at is None or (now - gap.asked_at).total_seconds() >= retry_seconds(gap.attempts)]
@@ -250,8 +263,8 @@ class Coverage(msgspec.Struct):
     """
     One symbol's day in minutes: `expected` = `bars` + `no_trade` + `open` + `unproven`.
 
-    `no_trade`: the line was up, or REST was asked, and there was none. `open`: gaps that wait for REST. `unproven`: no evidence at all (before the
-    first live minute, or still to come into the ledger).
+    `no_trade`: the line was up, or REST was asked, and there was none; of these `halted` lie in a pause that the feed announced.
+    `open`: gaps that wait for REST. `unproven`: no evidence at all (before the first live minute, or still to come into the ledger).
     """
 
     symbol: str
@@ -259,6 +272,7 @@ class Coverage(msgspec.Struct):
     expected: int
     bars: int
     no_trade: int
+    halted: int
     open: int
     unproven: int
     repaired: int
@@ -290,12 +304,17 @@ def coverage(symbols: Iterable[str], session: Session, *, now: datetime) -> list
     for gap in Gap.objects.filter(Q(symbol_id__in=wanted), last_minute__gte=begin, first_minute__lt=end):
         (opened if gap.state == GapState.OPEN else asked)[gap.symbol_id].append((ms(gap.first_minute), ms(gap.last_minute)))
         repaired[gap.symbol_id] += gap.bars_found
+    halted: dict[str, list[Range]] = defaultdict(list)
+    for halt in Halt.objects.filter(Q(ended_at__gt=begin) | Q(ended_at=None), symbol_id__in=wanted, began_at__lt=end):
+        halted[halt.symbol_id].append((ms(halt.began_at) // MINUTE_MS * MINUTE_MS, ms(halt.ended_at or end) // MINUTE_MS * MINUTE_MS))
     answers = []
     for symbol in wanted:
         rest = without(minutes, joined(bars[symbol]))
         waiting = minutes_in(rest) - minutes_in(without(rest, joined(opened[symbol])))
         settled = without(rest, joined(opened[symbol]))
-        unproven = minutes_in(without(settled, joined(proven[symbol] + asked[symbol])))
+        unknown = without(settled, joined(proven[symbol] + asked[symbol]))
+        unproven = minutes_in(unknown)
+        without_trade = without(settled, unknown)
         answers.append(
             Coverage(
                 symbol=symbol,
@@ -303,6 +322,7 @@ def coverage(symbols: Iterable[str], session: Session, *, now: datetime) -> list
                 expected=minutes_in(minutes),
                 bars=minutes_in(minutes) - minutes_in(rest),
                 no_trade=minutes_in(settled) - unproven,
+                halted=minutes_in(without_trade) - minutes_in(without(without_trade, joined(halted[symbol]))),
                 open=waiting,
                 unproven=unproven,
                 repaired=repaired[symbol],

@@ -337,9 +337,9 @@ class SessionQuerySet(models.QuerySet["Session"]):
         """Return the day whose hours, pre-market to post-market, contain `moment`, else the next one."""
         return self.filter(post_close__gt=moment).order_by("pre_open").first()
 
-    def table(self) -> SessionTable:
-        """Return them all as a value that answers without the database."""
-        rows = self.values_list("pre_open", "open", "close", "post_close")
+    def table(self, *, since: datetime | None = None) -> SessionTable:
+        """Return them all, or those that end after `since`, as a value that answers without the database."""
+        rows = (self if since is None else self.filter(post_close__gt=since)).values_list("pre_open", "open", "close", "post_close")
         return SessionTable([_hours(row) for row in rows.iterator()])
 
 
@@ -599,3 +599,89 @@ class ImportedFile(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class Closure(models.Model):
+    """A day on which the exchange is closed although its calendar says otherwise; such a day has no session, whatever is imported."""
+
+    date = models.DateField(primary_key=True)
+    note = models.CharField(max_length=100, blank=True, default="")
+
+    class Meta:
+        db_table = "closures"
+        ordering = ["-date"]
+
+    def __str__(self) -> str:
+        return f"{self.date} {self.note}".strip()
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Store it, and take the day's session away."""
+        super().save(*args, **kwargs)
+        Session.objects.filter(date=self.date).delete()
+
+
+class Halt(models.Model):
+    """A trading pause as the LULD feed announced it: from `began_at` until trades or new bands came; None: it lasts."""
+
+    symbol = models.ForeignKey(Symbol, on_delete=models.PROTECT, db_column="symbol", db_index=False, related_name="halts")
+    began_at = models.DateTimeField()
+    ended_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        db_table = "halts"
+        constraints = [models.UniqueConstraint(fields=["symbol", "began_at"], name="halt_once")]
+        ordering = ["-began_at"]
+
+    def __str__(self) -> str:
+        return f"{self.symbol_id} {self.began_at:%Y-%m-%d %H:%M:%S}"
+
+
+class RequestKind(models.TextChoices):
+    """What `stream_ticks` may be asked to do with past bars."""
+
+    REPAIR = "repair", "repair gaps"
+    RECONCILE = "reconcile", "reconcile with REST"
+    IMPORT_MINUTES = "import_minutes", "import minute bars"
+    IMPORT_DAYS = "import_days", "import daily bars"
+
+
+class RequestState(models.TextChoices):
+    """How far a request is."""
+
+    WAITING = "waiting", "waiting"
+    RUNNING = "running", "running"
+    DONE = "done", "done"
+    FAILED = "failed", "failed"
+    CANCELLED = "cancelled", "cancelled"
+
+
+class BarRequest(models.Model):
+    """
+    A wish about past bars that somebody left: the web and Celery never write a bar, `stream_ticks` works these off one by one, oldest first.
+
+    Set `cancel` to stop one that runs; what it has stored stays.
+    """
+
+    kind = models.CharField(max_length=20, choices=RequestKind.choices)
+    first = models.DateField(help_text="first exchange day")
+    last = models.DateField(help_text="last exchange day")
+    symbols = ArrayField(models.CharField(max_length=20), blank=True, default=list, help_text="empty: the universe that is streamed")
+    requested_by = models.CharField(max_length=150, blank=True, default="")
+    requested_at = models.DateTimeField(default=timezone.now)
+    state = models.CharField(max_length=10, choices=RequestState.choices, default=RequestState.WAITING)
+    cancel = models.BooleanField(default=False)
+    done = models.IntegerField(default=0)
+    of = models.IntegerField(default=0)
+    note = models.CharField(max_length=300, blank=True, default="", help_text="what it is at, or why it failed")
+    report = models.JSONField(default=dict, blank=True)
+    started_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        db_table = "bar_requests"
+        ordering = ["-requested_at"]
+        constraints = [models.CheckConstraint(name="bar_request_order", condition=models.Q(last__gte=models.F("first")))]
+        indexes = [models.Index(fields=["state", "requested_at"], name="bar_request_state_idx")]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.first} to {self.last}"

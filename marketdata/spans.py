@@ -15,7 +15,7 @@ class Span:
         self.began_ms = began_ms
         self.alive_until_ms = began_ms
         self._line = line
-        self._symbols = list(symbols)
+        self.symbols = list(symbols)
         self._kinds = list(kinds)
         self._id: int | None = None
         self._ended = ""
@@ -39,7 +39,7 @@ class Span:
             line=self._line,
             began_at=datetime.fromtimestamp(self.began_ms / 1000, UTC),
             alive_until=datetime.fromtimestamp(self.alive_until_ms / 1000, UTC),
-            symbols=self._symbols,
+            symbols=self.symbols,
             kinds=self._kinds,
             ended=self._ended,
         )

@@ -470,6 +470,20 @@ class Writer:
         assert row is not None
         return int(row[0])
 
+    def keep_pause(self, symbol: str, at: datetime, *, paused: bool) -> None:
+        """Store that a symbol was paused, or that its pause is over. A pause that lasts already, or none to end, changes nothing."""
+        if paused:
+            self._add_symbols({symbol} - self._known)
+            self.connection.execute(
+                "INSERT INTO halts (symbol, began_at) SELECT %(symbol)s::text, %(at)s::timestamptz WHERE NOT EXISTS "
+                "(SELECT 1 FROM halts WHERE symbol = %(symbol)s AND (ended_at IS NULL OR ended_at > %(at)s)) ON CONFLICT DO NOTHING",
+                {"symbol": symbol, "at": at},
+            )
+        else:
+            self.connection.execute(
+                "UPDATE halts SET ended_at = %s WHERE symbol = %s AND ended_at IS NULL AND began_at < %s", (at, symbol, at)
+            )
+
     def claim_origin(self, feed: str) -> None:
         """Mark the database as filled by `feed`. RuntimeError in one sentence where the other feed has filled it."""
         self.connection.execute(

@@ -48,7 +48,7 @@ class BarBuilder:
     """
 
     def __init__(self, sessions: SessionTable, *, unbroken: bool = False, now_ms: int = 0) -> None:
-        self._sessions = sessions
+        self.sessions = sessions  # may be replaced by a newer one at any time
         self._minutes: dict[int, dict[str, Minute]] = {}
         self._extended: dict[int, bool] = {}
         self._forming: dict[int, dict[str, Minute]] = {}
@@ -161,7 +161,7 @@ class BarBuilder:
         group = self._minutes.get(start)
         if group is None:
             group = self._minutes[start] = {}
-            self._extended[start] = not self._sessions.is_regular(start)
+            self._extended[start] = not self.sessions.is_regular(start)
         minute = group.get(symbol)
         if minute is None:
             whole = self.whole_from is not None and start >= self.whole_from

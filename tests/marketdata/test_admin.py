@@ -1,13 +1,14 @@
 """The admin's pages of the market: what can be edited, what can only be seen, and that bars cannot be written."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
 import pytest
 from django.contrib import admin
 from django.urls import reverse
 
-from marketdata.models import Bar, BarRevision, Membership, RejectedEvent, Session, Symbol, Universe
+from marketdata.backfill import refresh_sessions
+from marketdata.models import Bar, BarRequest, BarRevision, Closure, Membership, RejectedEvent, Session, Symbol, Universe
 from tests.people import make_token, make_user, session_client
 
 pytestmark = pytest.mark.django_db
@@ -82,6 +83,33 @@ def test_an_ad_hoc_closure_is_edited(client):
 
     assert client.post(reverse("admin:marketdata_session_delete", args=["2031-01-09"]), {"post": "yes"}).status_code == 302
     assert not Session.objects.filter(date="2031-01-09").exists()
+    assert Closure.objects.get().date.isoformat() == "2031-01-09"
+
+
+def test_a_closed_day_gets_no_session_back_when_the_calendar_is_renewed(client):
+    friday = date(2026, 11, 20)
+    client.post(reverse("admin:marketdata_closure_add"), {"date": "2026-11-20", "note": "a storm"})
+    assert not Session.objects.filter(date=friday).exists()
+
+    refresh_sessions("massive", None, now=OPEN)
+
+    assert not Session.objects.filter(date=friday).exists()
+    assert Session.objects.filter(date=friday + timedelta(days=3)).exists()
+
+
+def test_an_operator_leaves_a_request_and_cancels_it(client):
+    client.post(reverse("admin:marketdata_barrequest_add"), {"kind": "repair", "first": "2026-11-19", "last": "2026-11-20", "symbols": ""})
+    request = BarRequest.objects.get()
+    assert (request.state, request.requested_by, request.symbols) == ("waiting", "staff", [])
+
+    url = reverse("admin:marketdata_barrequest_changelist")
+    client.post(url, {"action": "cancel_requests", "_selected_action": [request.pk]})
+
+    assert BarRequest.objects.get().state == "cancelled"
+    wrong = client.post(
+        reverse("admin:marketdata_barrequest_add"), {"kind": "repair", "first": "2026-11-20", "last": "2026-11-19", "symbols": ""}
+    )
+    assert (wrong.status_code, BarRequest.objects.count()) == (200, 1)
 
 
 def test_what_the_running_parts_write_can_be_seen_and_not_changed(client):
