@@ -9,6 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 help:
 	@echo "make run [PORT=8000]   the whole stack; prints the address and the first login"
 	@echo "make test              installs what it needs and runs every test"
+	@echo "make bench [ARGS=--json] measures against limits and peers"
 	@echo "make lint              ruff, mypy, import contracts"
 
 install: .venv/base
@@ -36,6 +37,15 @@ run: .venv/base
 
 test: .venv/test
 	@$(V) -m tests.run $(ARGS)
+
+bench: .venv/test .cache/peers/done
+	@$(V) -m tests.run bench $(ARGS)
+
+# The peers bring other versions of what we use, so they live apart
+.cache/peers/done: requirements/bench.txt
+	$(PYTHON) -m venv .cache/peers
+	.cache/peers/bin/python -m pip install -q -r requirements/bench.txt
+	@touch $@
 
 lint: .venv/dev
 	$(V) -m ruff check .
