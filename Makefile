@@ -10,6 +10,7 @@ help:
 	@echo "make run [PORT=8000]   the whole stack; prints the address and the first login"
 	@echo "make test              installs what it needs and runs every test"
 	@echo "make faults            every fault at its full size and number, within 20 minutes"
+	@echo "make bench [ARGS=--json] measures against limits and peers"
 	@echo "make lint              ruff, mypy, import contracts"
 
 install: .venv/base
@@ -40,6 +41,15 @@ test: .venv/test
 
 faults: .venv/test
 	@$(V) -m tests.run tests/faults --full -m "faults or not faults" --durations=15 $(ARGS)
+
+bench: .venv/test .cache/peers/done
+	@$(V) -m tests.run bench $(ARGS)
+
+# The peers bring other versions of what we use, so they live apart
+.cache/peers/done: requirements/bench.txt
+	$(PYTHON) -m venv .cache/peers
+	.cache/peers/bin/python -m pip install -q -r requirements/bench.txt
+	@touch $@
 
 lint: .venv/dev
 	$(V) -m ruff check .

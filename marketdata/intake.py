@@ -9,7 +9,7 @@ import msgspec
 from marketdata.bars.builder import SYMBOL, BarBuilder
 from marketdata.bars.snapshot import BarSnapshot
 from marketdata.feed.decode import RAW_KEPT, Rejection, decode, readable
-from marketdata.feed.events import PAUSED, LimitBand, MinuteAggregate, Quote, SecondAggregate, StatusMessage, Trade, milliseconds
+from marketdata.feed.events import PAUSED, Event, LimitBand, MinuteAggregate, Quote, SecondAggregate, StatusMessage, Trade, milliseconds
 
 log = logging.getLogger(__name__)
 
@@ -58,28 +58,12 @@ class Intake:
         decoded = decode(frame)
         report = self.report
         report.frames += 1
-        newest = 0
         builder = self.builder
-        for event in decoded.events:
-            kind = type(event)
-            if kind is StatusMessage:
-                self.counts["status"] += 1
-                continue
-            report.events += 1
-            if report.events <= FIRST_EVENTS_LOGGED:
-                log.info("Event %s: %s", report.events, event)
-            if isinstance(event, Trade | SecondAggregate):
-                name = _KIND_NAMES[kind]
-                self.counts[name] += 1
-                if (self._symbols is not None and event.sym not in self._symbols) or (self._kinds is not None and name not in self._kinds):
-                    continue
-                builder.add(event)
-                newest = max(newest, event.t if isinstance(event, Trade) else event.e)
-            elif isinstance(event, LimitBand):
-                self.counts["LULD"] += 1
+        self._count(decoded.events)
+        newest, others = builder.add_all(decoded.events, self._admits)
+        for event in others:
+            if isinstance(event, LimitBand):
                 self._note_band(event)
-            elif isinstance(event, Quote):
-                self.counts["Q"] += 1
         if decoded.rejections:
             report.events += sum(1 for rejection in decoded.rejections if rejection.kind)
             self._reject(decoded.rejections)
@@ -87,6 +71,22 @@ class Intake:
             self._reject_refused()
         self.last_event_ms = builder.clock_ms
         return newest
+
+    def _count(self, events: list[Event]) -> None:
+        report, before = self.report, self.report.events
+        kinds = set(map(type, events))  # most frames hold one kind, and counting is slower than looking
+        counted = Counter(map(type, events)) if len(kinds) > 1 else dict.fromkeys(kinds, len(events))
+        for kind, number in counted.items():
+            self.counts[_KIND_NAMES[kind]] += number
+            if kind is not StatusMessage:
+                report.events += number
+        if before < FIRST_EVENTS_LOGGED:
+            told = [event for event in events if not isinstance(event, StatusMessage)]
+            for number, event in enumerate(told[: FIRST_EVENTS_LOGGED - before], before + 1):
+                log.info("Event %s: %s", number, event)
+
+    def _admits(self, event: Trade | SecondAggregate) -> bool:
+        return (self._symbols is None or event.sym in self._symbols) and (self._kinds is None or _KIND_NAMES[type(event)] in self._kinds)
 
     def _note_band(self, band: LimitBand) -> None:
         """Keep what changes between trading and pause; of a symbol's first band also that it trades: an earlier run may have seen it pause."""
@@ -145,4 +145,11 @@ class Intake:
             seen.clear()
 
 
-_KIND_NAMES: dict[type, str] = {Trade: "T", SecondAggregate: "A", MinuteAggregate: "AM", Quote: "Q", LimitBand: "LULD"}
+_KIND_NAMES: dict[type, str] = {
+    Trade: "T",
+    SecondAggregate: "A",
+    MinuteAggregate: "AM",
+    Quote: "Q",
+    LimitBand: "LULD",
+    StatusMessage: "status",
+}
