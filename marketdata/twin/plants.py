@@ -74,7 +74,7 @@ OUTLINES = {
     "inverse_cup_and_handle": Outline(_CUP, -1, 0.91, bars=(56, 84)),
     "v_top": Outline(_SPIKE, 1, 0.8, bars=(14, 24)),
     "v_bottom": Outline(_SPIKE, -1, 0.8, bars=(14, 24)),
-    "range_breakout": Outline(_RANGE, 1, 0.74, bars=(32, 50), quieted=0.88, tall=0.5),
+    "range_breakout": Outline(_RANGE, 1, 0.74, bars=(32, 50), quieted=0.88, tall=0.28),
 }
 """What the market draws; what a minute cannot hold (a jump between two bars, one bar's volume) is in SUDDEN."""
 
