@@ -15,6 +15,7 @@ from patterns.detectors import SHAPES, Nature, ShapeDetector
 from patterns.detectors.base_rates import BASE_RATES
 from patterns.detectors.candlesticks import CANDLESTICKS
 from patterns.detectors.trials import ground, try_candlesticks
+from tests.patterns.market import random_bars, store
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "detectors.md"
 SMALL = ("--walks", "3", "--drawings", "20", "--seed", "5")
@@ -87,6 +88,14 @@ def test_real_bars_of_a_file_are_tried_and_the_answer_is_json(recordings, db):
     assert answer["patterns"][0]["kept_rate"] == BASE_RATES["gap_up"]
     assert answer["patterns"][1]["parity"] == 0
     assert answer["patterns"][1]["bars"] > 5_000
+
+
+def test_stored_bars_are_tried_on_the_intervals_of_chart_patterns(writer):
+    store(writer, random_bars("AAPL", 300, seed=1))
+
+    printed = check("--pattern", "gap_down", *SMALL)
+
+    assert "80 of them real" in printed  # 60 bars of five minutes and 20 of fifteen
 
 
 def test_all_candlesticks_hold():
