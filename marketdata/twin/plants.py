@@ -41,7 +41,8 @@ class Outline(NamedTuple):
     A pattern: knots of (share of the time, level in heights), its side of the price, and where its trigger breaks.
 
     `bars` is how many bars it takes, least and most; `volume` what the breaking bar trades, in usual volumes;
-    `quieted` the share of the market's own movement that is taken away inside: more where the pattern is finer.
+    `quieted` the share of the market's own movement that is taken away inside: more where the pattern is finer;
+    `tall` how high it is in the market, where others are 2 to 4 percent.
     """
 
     knots: Knots
@@ -50,6 +51,7 @@ class Outline(NamedTuple):
     bars: tuple[int, int] = (36, 60)
     volume: float = 1.5
     quieted: float = 0.75
+    tall: float = 1.0
 
 
 OUTLINES = {
@@ -72,7 +74,7 @@ OUTLINES = {
     "inverse_cup_and_handle": Outline(_CUP, -1, 0.91, bars=(56, 84)),
     "v_top": Outline(_SPIKE, 1, 0.8, bars=(14, 24)),
     "v_bottom": Outline(_SPIKE, -1, 0.8, bars=(14, 24)),
-    "range_breakout": Outline(_RANGE, 1, 0.74, bars=(32, 50), quieted=0.88),
+    "range_breakout": Outline(_RANGE, 1, 0.74, bars=(32, 50), quieted=0.88, tall=0.28),
 }
 """What the market draws; what a minute cannot hold (a jump between two bars, one bar's volume) is in SUDDEN."""
 
@@ -126,7 +128,7 @@ def planted(seed: int, security: Security, place: int, day: int) -> Plant | None
         last_ms=moment(1) - MINUTE_MS,
         breaks_ms=moment(outline.breaks_at),
         turns_ms=tuple(moment(share) for share, _ in outline.knots[1:-1]),
-        height=0.02 + 0.02 * height,
+        height=(0.02 + 0.02 * height) * outline.tall,
     )
 
 
@@ -136,11 +138,9 @@ def bend(plant: Plant, closes: Integers, *, opened_at_ms: Integers) -> Integers:
     end = int(np.searchsorted(opened_at_ms, plant.last_ms)) + 1
     outline = OUTLINES[plant.pattern]
     own = np.log(closes[first:end].astype(np.float64))
-    line = np.linspace(own[0], own[-1], len(own))
-    drawn = _drawn(outline, len(own), height=plant.height)
     logs = np.zeros(len(closes))
-    logs[first:end] = drawn - outline.quieted * (own - line)
-    logs[end : end + _RELEASE_MINUTES] = drawn[-1] * np.linspace(1, 0, _RELEASE_MINUTES)
+    logs[first:end] = _drawn(outline, len(own), height=plant.height) - outline.quieted * (own - own[0])
+    logs[end : end + _RELEASE_MINUTES] = logs[end - 1] * np.linspace(1, 0, _RELEASE_MINUTES)
     return _moved(closes, logs)
 
 

@@ -43,9 +43,10 @@ def find_cup(side: int) -> Finder:
 
 def _candidates(path: Paths) -> Iterator[Candidates]:
     start = path.last - LONGEST_HANDLE
-    right = start + np.argmax(path.high[:, start : path.last], axis=1)
-    rows = np.arange(len(path))
-    broken = (path.last - right >= SHORTEST_HANDLE) & (path.high[rows, right] < 0)
+    latest = path.last - SHORTEST_HANDLE + 1  # a high without a close may stand above the rim in the bars since
+    right = start + np.argmax(path.high[:, start:latest], axis=1)
+    rim = path.high[np.arange(len(path)), right]
+    broken = (rim < 0) & (path.close[:, latest : path.last] <= rim[:, None]).all(axis=1)
     path, right = path.take(broken), right[broken].astype(np.int64)
     for longest in CUPS:
         if len(path):
