@@ -17,7 +17,7 @@ from patterns.indicators.volume import SessionSums, no_sums, session_sums, trade
 from patterns.windows.copying import copied
 from patterns.windows.eras import by_era
 from patterns.windows.moments import LENGTH_MS, bar_start_ms, moment_of
-from patterns.windows.sessions import OUTSIDE, Sessions, sessions_around
+from patterns.windows.sessions import NO_SESSIONS, OUTSIDE, Sessions, sessions_around
 from patterns.windows.statements import WINDOWS
 
 SESSION_MINUTES = 1_500  # of the longest session: 24 hours, 25 where a clock goes back
@@ -98,6 +98,8 @@ def read_windows(timeframe: str, spans: Sequence[Span], *, now: datetime, before
 
 
 def _sessions(timeframe: str, spans: Sequence[Span]) -> Sessions:
+    if timeframe not in INTRADAY:
+        return NO_SESSIONS  # a day is its own session
     first, last = min(span[1] for span in spans), max(span[2] for span in spans)
     length = LENGTH_MS[timeframe]
     return sessions_around(first - BEFORE[timeframe] * length, last + AFTER[timeframe] * length)

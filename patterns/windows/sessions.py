@@ -55,6 +55,9 @@ class Sessions:
         return share
 
 
+NO_SESSIONS = Sessions((), *(np.empty(0, dtype=np.int64) for _ in range(4)))
+
+
 def sessions_around(first_ms: int, last_ms: int) -> Sessions:
     """Return the sessions from the one before `first_ms` up to `last_ms`."""
     chosen = Session.objects.filter(post_close__gt=moment_of(first_ms) - LONGEST_BREAK, pre_open__lte=moment_of(last_ms))

@@ -127,13 +127,13 @@ def test_a_bar_with_a_half_seen_minute_waits_for_it(writer):
 
 
 @given(st.integers(0, 2**32), st.sampled_from(["5m", "15m"]))
-@settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=2, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_minute_arrives_or_is_revised_the_rows_are_those_of_one_scan(writer, sessions, seed, timeframe):
     dice = random.Random(seed)
     with connection.cursor() as cursor:
         cursor.execute("TRUNCATE ohlcv_1min, bar_revisions")
     wipe()
-    bars = [bar for symbol in ("AAPL", "SPY") for bar in random_bars(symbol, 400, seed=seed, first=at("10:00"))]
+    bars = [bar for symbol in ("AAPL", "SPY") for bar in random_bars(symbol, 250, seed=seed, first=at("10:00"))]
     daily(writer, "AAPL", 30)
     daily(writer, "SPY", 30)
     for version in range(2, 6):
