@@ -20,7 +20,7 @@ Knots = tuple[tuple[float, float], ...]
 _DOUBLE_TOP: Knots = ((0, 0), (0.25, 1), (0.45, 0.45), (0.67, 0.98), (0.88, 0.3), (1, 0.05))
 _HEAD_AND_SHOULDERS: Knots = ((0, 0), (0.15, 0.66), (0.29, 0.36), (0.45, 1), (0.61, 0.37), (0.75, 0.66), (0.9, 0.2), (1, 0))
 _FLAG: Knots = ((0, 0), (0.25, 1), (0.35, 0.82), (0.43, 0.89), (0.53, 0.73), (0.61, 0.8), (0.71, 0.64), (0.85, 1.05), (1, 1.3))
-_PENNANT: Knots = ((0, 0), (0.27, 1), (0.37, 0.62), (0.46, 0.87), (0.55, 0.66), (0.63, 0.79), (0.69, 0.7), (0.82, 1.1), (1, 1.5))
+_PENNANT: Knots = ((0, 0), (0.27, 1), (0.37, 0.61), (0.46, 0.88), (0.55, 0.67), (0.63, 0.81), (0.69, 0.72), (0.82, 1.1), (1, 1.5))
 _ASCENDING: Knots = ((0, 0), (0.14, 1), (0.29, 0.35), (0.43, 1), (0.57, 0.6), (0.69, 1), (0.79, 0.8), (0.9, 1.2), (1, 1.4))
 _SYMMETRICAL: Knots = ((0, 0), (0.13, 1), (0.29, 0.1), (0.44, 0.83), (0.58, 0.26), (0.7, 0.68), (0.79, 0.36), (0.93, 1), (1, 1.2))
 _RECTANGLE: Knots = ((0, 0), (0.12, 1), (0.26, 0.3), (0.4, 1), (0.54, 0.3), (0.68, 1), (0.81, 0.3), (0.93, 1.3), (1, 1.5))
@@ -31,7 +31,7 @@ _CUP: Knots = (
     (0.73, 1), (0.8, 0.72), (0.86, 0.78), (0.94, 1.15), (1, 1.3),
 )  # fmt: skip
 _SPIKE: Knots = ((0, 0), (0.5, 1), (1, 0))
-_RANGE: Knots = ((0, 0), (0.75, 0), (0.85, 0.7), (1, 1))
+_RANGE: Knots = ((0, 0), (0.12, 0.14), (0.24, 0), (0.37, 0.14), (0.5, 0), (0.6, 0.13), (0.7, 0.02), (0.86, 0.8), (1, 1))
 _JUMP: Knots = ((0, 0), (0.5, 0), (0.5, 0.4), (1, 0.4))
 _LEVEL: Knots = ((0, 0), (1, 0))
 
@@ -40,7 +40,9 @@ class Outline(NamedTuple):
     """
     A pattern: knots of (share of the time, level in heights), its side of the price, and where its trigger breaks.
 
-    `bars` is how many bars it takes, least and most; `volume` what the breaking bar trades, in usual volumes.
+    `bars` is how many bars it takes, least and most; `volume` what the breaking bar trades, in usual volumes;
+    `quieted` the share of the market's own movement that is taken away inside: more where the pattern is finer;
+    `tall` how high it is in the market, where others are 2 to 4 percent.
     """
 
     knots: Knots
@@ -48,6 +50,8 @@ class Outline(NamedTuple):
     breaks_at: float
     bars: tuple[int, int] = (36, 60)
     volume: float = 1.5
+    quieted: float = 0.75
+    tall: float = 1.0
 
 
 OUTLINES = {
@@ -57,8 +61,8 @@ OUTLINES = {
     "inverse_head_and_shoulders": Outline(_HEAD_AND_SHOULDERS, -1, 0.85),
     "bull_flag": Outline(_FLAG, 1, 0.75),
     "bear_flag": Outline(_FLAG, -1, 0.75),
-    "bull_pennant": Outline(_PENNANT, 1, 0.74),
-    "bear_pennant": Outline(_PENNANT, -1, 0.74),
+    "bull_pennant": Outline(_PENNANT, 1, 0.71, quieted=0.85),
+    "bear_pennant": Outline(_PENNANT, -1, 0.71, quieted=0.85),
     "ascending_triangle": Outline(_ASCENDING, 1, 0.84),
     "descending_triangle": Outline(_ASCENDING, -1, 0.84),
     "symmetrical_triangle": Outline(_SYMMETRICAL, 1, 0.84),
@@ -70,7 +74,7 @@ OUTLINES = {
     "inverse_cup_and_handle": Outline(_CUP, -1, 0.91, bars=(56, 84)),
     "v_top": Outline(_SPIKE, 1, 0.8, bars=(14, 24)),
     "v_bottom": Outline(_SPIKE, -1, 0.8, bars=(14, 24)),
-    "range_breakout": Outline(_RANGE, 1, 0.8, bars=(32, 50)),
+    "range_breakout": Outline(_RANGE, 1, 0.74, bars=(32, 50), quieted=0.88, tall=0.5),
 }
 """What the market draws; what a minute cannot hold (a jump between two bars, one bar's volume) is in SUDDEN."""
 
@@ -81,7 +85,6 @@ SUDDEN = {
 }
 PLANTED_EVERY = 5
 _SHARE = 0.6  # of the days
-_QUIETED = 0.75  # of the market's own movement inside a plant
 _START_MINUTES = (60, 480)
 _BAR_MINUTES = 5
 _RELEASE_MINUTES = 480  # all three together stay inside a day of 23 hours
@@ -125,7 +128,7 @@ def planted(seed: int, security: Security, place: int, day: int) -> Plant | None
         last_ms=moment(1) - MINUTE_MS,
         breaks_ms=moment(outline.breaks_at),
         turns_ms=tuple(moment(share) for share, _ in outline.knots[1:-1]),
-        height=0.02 + 0.02 * height,
+        height=(0.02 + 0.02 * height) * outline.tall,
     )
 
 
@@ -135,11 +138,9 @@ def bend(plant: Plant, closes: Integers, *, opened_at_ms: Integers) -> Integers:
     end = int(np.searchsorted(opened_at_ms, plant.last_ms)) + 1
     outline = OUTLINES[plant.pattern]
     own = np.log(closes[first:end].astype(np.float64))
-    line = np.linspace(own[0], own[-1], len(own))
-    drawn = _drawn(outline, len(own), height=plant.height)
     logs = np.zeros(len(closes))
-    logs[first:end] = drawn - _QUIETED * (own - line)
-    logs[end : end + _RELEASE_MINUTES] = drawn[-1] * np.linspace(1, 0, _RELEASE_MINUTES)
+    logs[first:end] = _drawn(outline, len(own), height=plant.height) - outline.quieted * (own - own[0])
+    logs[end : end + _RELEASE_MINUTES] = logs[end - 1] * np.linspace(1, 0, _RELEASE_MINUTES)
     return _moved(closes, logs)
 
 
@@ -153,10 +154,14 @@ def _between(bounds: tuple[int, int], draw: float) -> int:
 
 
 class Drawing(NamedTuple):
-    """A pattern drawn in bars of its own: the window's bars [first, end) are the plant, `breaks` is about the one that confirms it."""
+    """
+    A pattern drawn in bars of its own: the window's bars [first, end) are the plant, `breaks` is about the one that confirms it.
+
+    `direction` is the side it breaks out to, 0 where price has no part in it.
+    """
 
     pattern: str
-    side: int
+    direction: int
     window: BarWindow
     first: int
     breaks: int
@@ -177,13 +182,13 @@ def drawing(pattern: str, *, seed: int, number: int) -> Drawing:
     own = _walk(keys[1:2], end + _AFTER)
     part = slice(first * _STEPS, end * _STEPS)
     drawn = _drawn(outline, part.stop - part.start, height=_MOVEMENT * (12 + 6 * height))
-    quieted = _QUIETED * (own[part] - own[part.start])
+    quieted = outline.quieted * (own[part] - own[part.start])
     own[part] += drawn - quieted
     own[part.stop :] += drawn[-1] - quieted[-1]
     breaks = first + int(outline.breaks_at * bars)
     volume = _volumes(keys[2:], end + _AFTER)
     volume[breaks] *= outline.volume
-    return Drawing(pattern, outline.side, _bars(pattern, own, volume), first, breaks, end)
+    return Drawing(pattern, _direction(outline), _bars(pattern, own, volume), first, breaks, end)
 
 
 def random_walk(bars: int, *, seed: int, number: int) -> BarWindow:
@@ -195,6 +200,11 @@ def random_walk(bars: int, *, seed: int, number: int) -> BarWindow:
 def _drawn(outline: Outline, count: int, *, height: float) -> Floats:
     knots = np.array(outline.knots, dtype=np.float64)
     return np.asarray(outline.side * height * np.interp(np.linspace(0, 1, count), knots[:, 0], knots[:, 1]))
+
+
+def _direction(outline: Outline) -> int:
+    shares, levels = zip(*outline.knots, strict=True)
+    return int(np.sign(outline.side * (levels[-1] - np.interp(outline.breaks_at - 0.01, shares, levels))))
 
 
 def _walk(key: Streams, bars: int) -> Floats:

@@ -35,11 +35,11 @@ def find_range_breakout(window: BarWindow, ends: Integers) -> list[Shape]:
 def _ranges(path: Paths) -> Candidates:
     begin = path.last - RANGE_BARS
     top, bottom = path.high[:, begin:-1].max(axis=1), path.low[:, begin:-1].min(axis=1)
-    age = RANGE_BARS - np.argmax(path.high[:, begin:-1], axis=1)
+    earlier = [path.close[:, -1 - back] > path.high[:, begin - back : -1 - back].max(axis=1) for back in (1, 2, 3)]
     measures = [
-        Measure("range of 20 bars in usual ranges", quotient(top - bottom, path.usual), "<=", 3.5, weight=2),
-        Measure("bars since the range was last widened on this side", age.astype(np.float64), ">=", 3.0, weight=0),
-        Measure("close beyond the range, in usual ranges", quotient(-top, path.usual), ">=", 0.1, scale=5),
+        Measure("range of 20 bars in usual ranges", quotient(top - bottom, path.usual), "<=", 3.6, weight=2),
+        Measure("of the 3 closes before, out of their range", np.sum(earlier, axis=0).astype(np.float64), "<=", 0.0, weight=0),
+        Measure("close beyond the range, in usual ranges", quotient(-top, path.usual), ">=", 0.02, scale=25),
         Measure("volume at the break over the mean of 20 bars", path.volume, ">=", 1.0, weight=2, needed=False),
     ]
 

@@ -43,7 +43,7 @@ class Kind:
 _BREAK = 0.2  # usual ranges that the close must clear the line by: a touch is none (Edwards and Magee ask for 3 % of a daily price)
 FLAT_LID = Kind(upper=(-0.25, 0.25), lower=(0.3, None), narrowing=(None, 0.7))
 """Ascending triangle, broken upwards; mirrored: descending triangle, broken downwards."""
-CLOSING = Kind(upper=(None, -0.05), lower=(0.1, None), narrowing=(None, 0.6))
+CLOSING = Kind(upper=(None, -0.03), lower=(0.08, None), narrowing=(None, 0.65))
 """Symmetrical triangle."""
 PARALLEL = Kind(upper=(-0.25, 0.25), lower=(-0.3, 0.3))
 """Rectangle."""
@@ -88,13 +88,13 @@ def _corridors(path: Paths, turns: Turns, kind: Kind) -> Candidates:
         *_moves("width at the end over width at the begin", quotient(width_5, width_1), kind.narrowing),
         Measure("turns off the fitted line, in widths", _off_line(turns, under, floor) / unit, "<=", 0.15, weight=2),
         Measure("width in usual ranges", np.where(np.isfinite(unit), quotient(width, path.usual), np.nan), ">=", 4.0, scale=1),
-        Measure("shortest leg over the longest", gaps.min(axis=1) / gaps.max(axis=1), ">=", 0.35, scale=1),
+        Measure("shortest leg over the longest", gaps.min(axis=1) / gaps.max(axis=1), ">=", 0.4, scale=1),
         Measure("bars from the last turn to the break, of the whole", (path.last - end) / span, "<=", 0.5),
         Measure("width at the break, in widths", (level + slope * path.last - floor - under * path.last) / unit, ">", 0.0, weight=0),
     ]
     keep = met(measures)
-    path, turns, unit, slope, level, under, floor = (one.take(keep) if isinstance(one, Paths | Turns) else one[keep] for one in
-                                                     (path, turns, unit, slope, level, under, floor))  # fmt: skip
+    path, turns, unit = path.take(keep), turns.take(keep), unit[keep]
+    slope, level, under, floor = slope[keep], level[keep], under[keep], floor[keep]
     beyond = first_beyond(path, turns.column[:, 4], slope, level + slope * path.last, least=_BREAK)
     measures = [
         *(measure.take(keep) for measure in measures),

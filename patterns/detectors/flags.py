@@ -23,7 +23,6 @@ SHORTEST_PAUSE = 5
 LONGEST_POLE = 20
 LOOK_BACK = 60
 _BREAK = 0.1  # usual ranges
-_FRESH = 2  # bars before the break that must not have broken out themselves
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -81,7 +80,7 @@ def _candidates(path: Paths, *, pennant: bool) -> Candidates:
         Measure("pole in usual ranges", quotient(pole, path.usual), ">=", 6.0, weight=2, scale=1),
         Measure("pole's net move over its closes' way", _straightness(path, foot, tip), ">=", 0.6, scale=0.3),
         Measure("pause over the pole, in bars", (path.last - tip) / (tip - foot), "<=", 3.0),
-        Measure("given back, of the pole", given_back, "<=", 0.5),
+        Measure("given back, of the pole", given_back, "<=", 0.55 if pennant else 0.5),
     ]
     keep = met(first)
     path, foot, tip, low, top, unit, inside = path.take(keep), foot[keep], tip[keep], low[keep], top[keep], unit[keep], inside[keep]
@@ -93,7 +92,7 @@ def _candidates(path: Paths, *, pennant: bool) -> Candidates:
     begin = level - rise * bars - (floor - under * bars)
     end = level - floor
     narrowing = quotient(end, begin)
-    beyond = np.where(_just_broken(path, tip, fit), np.nan, quotient(-level, path.usual))
+    beyond = np.where(_just_broken(path, tip, fit, bars=1 if pennant else 2), np.nan, quotient(-level, path.usual))
     measures = [
         *(measure.take(keep) for measure in first),
         Measure("width of the pause, of the pole", np.maximum(begin, end) / unit, "<=", 0.6 if pennant else 0.3),
@@ -179,11 +178,11 @@ def _touching(prices: Floats, inside: Flags, slope: Floats) -> tuple[Floats, Flo
     return slope, np.where(inside, prices - slope[:, None] * column, -np.inf).max(axis=1)
 
 
-def _just_broken(path: Paths, tip: Integers, fit: Fit) -> Flags:
-    """Return where one of the bars just before the end had closed beyond the line of the pause as it was then."""
+def _just_broken(path: Paths, tip: Integers, fit: Fit, *, bars: int) -> Flags:
+    """Return where one of the `bars` just before the end had closed beyond the line of the pause as it was then."""
     column = np.arange(path.last + 1)
     broken = np.zeros(len(path), dtype=bool)
-    for back in range(1, _FRESH + 1):
+    for back in range(1, bars + 1):
         long_enough = path.last - back - tip > 2
         inside = (column > tip[:, None]) & ((column < path.last - back) | ~long_enough[:, None])
         slope, level = fit(path.high, inside)

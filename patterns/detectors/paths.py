@@ -76,28 +76,27 @@ def paths(window: BarWindow, ends: Integers, *, look_back: int, side: int, newes
     Yield the paths of the ends that have `look_back` bars before them, in blocks, mirrored where `side` is -1.
 
     Only those whose close is above (mirrored: below) the closes of the `newest` bars before it. Bars without a positive, finite price are
-    no market: an end whose path holds one is left out.
+    no market: an end whose path holds one is left out. ValueError if `look_back` is less than VOLUME_BARS.
     """
+    if look_back < VOLUME_BARS:
+        raise ValueError(f"a path needs {VOLUME_BARS} bars before its end to compare volumes, look_back={look_back} gives fewer")
     start = window.starts[np.searchsorted(window.starts, ends, side="right") - 1]
     ends = ends[ends - start >= look_back]
     for back in range(1, newest + 1):
         ends = ends[side * (window.close[ends] - window.close[ends - back]) > 0]
-    sound = _sound(window)
     for first in range(0, len(ends), _ROWS):
         block = ends[first : first + _ROWS]
         index = block[:, None] + np.arange(-look_back, 1, dtype=np.int64)
-        fit = sound[index].all(axis=1)
-        if fit.any():
-            yield _path(window, block[fit], index[fit], side)
+        prices = tuple(price[index] for price in (window.open, window.high, window.low, window.close))
+        sound = np.logical_and.reduce([(np.isfinite(price) & (price > 0)).all(axis=1) for price in prices])
+        if sound.all():
+            yield _path(window, block, index, prices, side)
+        elif sound.any():
+            yield _path(window, block[sound], index[sound], tuple(price[sound] for price in prices), side)
 
 
-def _sound(window: BarWindow) -> Flags:
-    prices = (window.open, window.high, window.low, window.close)
-    return np.asarray(np.logical_and.reduce([np.isfinite(price) & (price > 0) for price in prices]))
-
-
-def _path(window: BarWindow, ends: Integers, index: Integers, side: int) -> Paths:
-    open_, high, low, close = (_logarithm(price[index]) for price in (window.open, window.high, window.low, window.close))
+def _path(window: BarWindow, ends: Integers, index: Integers, prices: tuple[Floats, ...], side: int) -> Paths:
+    open_, high, low, close = (_logarithm(price) for price in prices)
     origin = close[:, -1:].copy()
     open_, high, low, close = (side * (price - origin) for price in (open_, high, low, close))
     if side < 0:

@@ -110,7 +110,7 @@ def _double(path: Paths, turns: Turns) -> Candidates:
     lowest = -extreme_between(-path.low, np.maximum(t1 - span, 0), np.full(len(path), path.last))
     measures = [
         Measure(
-            "bottoms differ, in heights" if path.side > 0 else "tops differ, in heights", np.abs(first - second) / unit, "<=", 0.3, weight=2
+            "bottoms differ, in heights" if path.side > 0 else "tops differ, in heights", np.abs(first - second) / unit, "<=", 0.4, weight=2
         ),
         Measure("price beyond them, in heights", (np.minimum(first, second) - lowest) / unit, "<=", 0.05, weight=0),
         Measure("halves differ in time, of the whole", np.abs((t2 - t1) - (t3 - t2)) / span, "<=", 0.6),

@@ -51,13 +51,18 @@ def smoothed(close: Floats, half_width: int) -> Floats:
 
 
 def last_turns(path: Paths, half_width: int, count: int) -> tuple[Integers, Turns]:
-    """Return (rows, turns): the rows whose smooth curve turned `count` times or more, last in a trough, and those turns."""
+    """
+    Return (rows, turns): the rows whose smooth curve turned `count` times or more, last in a trough, and those turns.
+
+    A turn is the extreme price near the curve's extremum; rows in which one is not the extreme of its neighbours, or not after the one before,
+    are left out.
+    """
     columns, rows = _curve_turns(smoothed(path.close, half_width), count)
     path = path.take(rows)
     edge = np.full((len(rows), 1), path.last - 1)
     before = np.maximum(columns - half_width + 1, np.concatenate((columns[:, :1] - half_width + 1, _middle(columns)), axis=1))
     after = np.minimum(columns + half_width - 1, np.concatenate((_middle(columns), edge), axis=1))
-    column, level = columns.copy(), np.zeros(columns.shape)
+    column, level, real = columns.copy(), np.zeros(columns.shape), np.ones(len(rows), dtype=bool)
     for turn in range(count):
         is_trough = (count - 1 - turn) % 2 == 0
         prices = -path.low if is_trough else path.high
@@ -67,9 +72,12 @@ def last_turns(path: Paths, half_width: int, count: int) -> tuple[Integers, Turn
         there = np.take_along_axis(prices, near, axis=1)
         best = np.argmax(there, axis=1)[:, None]
         column[:, turn] = np.take_along_axis(near, best, axis=1)[:, 0]
-        level[:, turn] = np.take_along_axis(there, best, axis=1)[:, 0] * (-1 if is_trough else 1)
-    ordered = (np.diff(column, axis=1) > 0).all(axis=1)
-    return rows[ordered], Turns(column[ordered], level[ordered])
+        beside = np.take_along_axis(prices, np.clip(column[:, turn, None] + np.array([-1, 1]), 0, path.last), axis=1)
+        extreme = np.take_along_axis(there, best, axis=1)[:, 0]
+        real &= extreme >= beside.max(axis=1)
+        level[:, turn] = extreme * (-1 if is_trough else 1)
+    kept = real & (np.diff(column, axis=1) > 0).all(axis=1)
+    return rows[kept], Turns(column[kept], level[kept])
 
 
 def _curve_turns(curve: Floats, count: int) -> tuple[Integers, Integers]:
@@ -113,7 +121,7 @@ def at_each_width(path: Paths, count: int) -> Iterator[tuple[Paths, Turns]]:
             yield path.take(rows), turns
 
 
-def line_at(first: tuple[Floats, Floats], second: tuple[Floats, Floats], column: Floats | Integers) -> Floats:
+def line_at(first: tuple[Floats | Integers, Floats], second: tuple[Floats | Integers, Floats], column: Floats | Integers | int) -> Floats:
     """Return the level at a column of the line through two (column, level), each of shape (m,)."""
     (x1, y1), (x2, y2) = first, second
     return np.asarray(y1 + (y2 - y1) * ((column - x1) / (x2 - x1)))
@@ -128,7 +136,9 @@ def first_beyond(path: Paths, since: Integers, slope: Floats, level: Floats, *, 
     column = np.arange(path.last)
     line = (level + least * path.usual)[:, None] + slope[:, None] * (column - path.last)
     fresh = ((path.close[:, :-1] <= line) | (column <= since[:, None])).all(axis=1) & (path.usual > 0)
-    return np.divide(-level, path.usual, out=np.full(len(path), np.nan), where=fresh)
+    beyond = np.full(len(path), np.nan)
+    np.divide(-level, path.usual, out=beyond, where=fresh)
+    return beyond
 
 
 def off_legs(path: Paths, turns: Turns) -> Floats:
