@@ -200,7 +200,7 @@ def scan(keys: Sequence[Key], *, now: datetime, timeframe: str = "1m", again: bo
         if not (changed.any() or (again and asked.any())):
             return ScanReport(seconds=time.monotonic() - started)
         near, far = _touched(read, changed)
-        report, news, retracted = _judge_and_store(read, changed | near | (asked & again), far, now=now)
+        report, news, retracted = _judge_and_store(read, (changed | near | (asked & again)) & read.mine, far & read.mine, now=now)
         report += ScanReport(seconds=time.monotonic() - started)
         newest = moment_of(int(read.window.opened_at_ms[asked].max()))
         transaction.on_commit(lambda: _announce(timeframe, report, news, retracted, newest))

@@ -33,7 +33,7 @@ OVERLAP = timedelta(minutes=10)  # longer than a commit may take: what became vi
 SWEEP_BARS = 20_000
 SWEEP_SECONDS = 15.0  # less than beat's interval
 HOLD = timedelta(seconds=60)
-BATCH_BARS = 2_000
+BATCH_BARS = {"1m": 2_000, "5m": 1_000, "15m": 500, "1h": 200, "1d": 2_000}  # each may be of another symbol, with its whole window
 PRUNE_ROWS = 20_000
 PRUNE_SECONDS = 60.0
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
@@ -127,7 +127,7 @@ def _scan_some(timeframe: str, rows: Sequence[MissedBar], *, now: datetime) -> t
     is_complete = len(rows) <= SWEEP_BARS
     report = ScanReport()
     deadline = time.monotonic() + SWEEP_SECONDS
-    for batch in _batches(rows[:SWEEP_BARS]):
+    for batch in _batches(rows[:SWEEP_BARS], BATCH_BARS[timeframe]):
         if time.monotonic() > deadline:
             return report, False
         with transaction.atomic():
@@ -138,11 +138,11 @@ def _scan_some(timeframe: str, rows: Sequence[MissedBar], *, now: datetime) -> t
     return report, is_complete and not report.failed
 
 
-def _batches(rows: Sequence[tuple[str, int, int]]) -> Iterator[list[Key]]:
-    """Yield the fresh bars in batches, symbol by symbol, then each suspected symbol alone, the least suspected first."""
+def _batches(rows: Sequence[MissedBar], size: int) -> Iterator[list[Key]]:
+    """Yield the fresh bars in batches of a size, symbol by symbol, then each suspected symbol alone, the least suspected first."""
     fresh = sorted((symbol, opened_at_ms) for symbol, opened_at_ms, attempts in rows if not attempts)
-    for start in range(0, len(fresh), BATCH_BARS):
-        yield fresh[start : start + BATCH_BARS]
+    for start in range(0, len(fresh), size):
+        yield fresh[start : start + size]
     suspects: dict[tuple[int, str], list[Key]] = {}
     for symbol, opened_at_ms, attempts in rows:
         if attempts:

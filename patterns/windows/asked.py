@@ -28,7 +28,7 @@ def computed_values(
         return []
     longest = max(indicator.length for indicator in chosen)
     read = read_windows(timeframe, [(symbol, opened[-1], opened[0])], now=now, before=max(longest - 1, BEFORE[timeframe]))
-    bars = np.flatnonzero(np.isin(read.window.opened_at_ms, opened) & read.scannable)
+    bars = np.flatnonzero(np.isin(read.window.opened_at_ms, opened) & read.scannable & read.mine)
     values = window_values(read.window, bars, chosen)
     rows = [
         IndicatorValue(

@@ -15,8 +15,9 @@ from patterns.detectors.quality import CONTEXT_BARS
 from patterns.indicators.catalogue import INTERVALS, LONGEST
 from patterns.indicators.volume import SessionSums, no_sums, session_sums, traded_prices
 from patterns.windows.copying import copied
+from patterns.windows.eras import by_era
 from patterns.windows.moments import LENGTH_MS, bar_start_ms, moment_of
-from patterns.windows.sessions import OUTSIDE, Sessions, sessions_around
+from patterns.windows.sessions import NO_SESSIONS, OUTSIDE, Sessions, sessions_around
 from patterns.windows.statements import WINDOWS
 
 SESSION_MINUTES = 1_500  # of the longest session: 24 hours, 25 where a clock goes back
@@ -48,7 +49,8 @@ class Read:
     What the tables say about a batch: the window, and for each of its bars the revision, whether it may be judged, and its ledger entry.
 
     `scanned` is the revision that was judged, NEVER without an entry; `sums` are the ledger's, NaN where it has none. `session_open_ms` is
-    the regular session that the bar, or a part of it, lies in, -1 outside; `part_price` and `part_volume` are those of that part.
+    the regular session that the bar, or a part of it, lies in, -1 outside; `part_price` and `part_volume` are those of that part. A symbol that
+    was split has a run for each era (`by_era`); `mine` are the bars that are judged in their run.
     """
 
     timeframe: str
@@ -61,6 +63,7 @@ class Read:
     session_open_ms: Integers
     part_price: Floats
     part_volume: Floats
+    mine: NDArray[np.bool_]
 
 
 _SUMS = ("turnover", "session_volume", "spread", "balance")
@@ -90,10 +93,13 @@ def read_windows(timeframe: str, spans: Sequence[Span], *, now: datetime, before
         older["run"] = short[older["run"]]
         rows = np.concatenate([rows[~np.isin(rows["run"], short)], older])
         rows = rows[np.lexsort((rows["opened_at_ms"], rows["run"]))]
-    return _read(timeframe, tuple(span[0] for span in spans), rows, sessions)
+    symbols, rows, mine = by_era(tuple(span[0] for span in spans), rows)
+    return _read(timeframe, symbols, rows, sessions, mine)
 
 
 def _sessions(timeframe: str, spans: Sequence[Span]) -> Sessions:
+    if timeframe not in INTRADAY:
+        return NO_SESSIONS  # a day is its own session
     first, last = min(span[1] for span in spans), max(span[2] for span in spans)
     length = LENGTH_MS[timeframe]
     return sessions_around(first - BEFORE[timeframe] * length, last + AFTER[timeframe] * length)
@@ -142,7 +148,9 @@ def _within(rows: np.ndarray[Any, Any], spans: Sequence[Span], *, before: int, a
     return np.compress(inside, kept)
 
 
-def _read(timeframe: str, symbols: tuple[str, ...], rows: np.ndarray[Any, Any], sessions: Sessions) -> Read:
+def _read(
+    timeframe: str, symbols: tuple[str, ...], rows: np.ndarray[Any, Any], sessions: Sessions, mine: NDArray[np.bool_] | None = None
+) -> Read:
     def floats(name: str) -> Floats:
         return rows[name].astype(np.float64)
 
@@ -156,6 +164,7 @@ def _read(timeframe: str, symbols: tuple[str, ...], rows: np.ndarray[Any, Any], 
     return Read(
         timeframe, window, rows["revision"].astype(np.int64), rows["whole"] & rows["over_alone"], rows["scanned"].astype(np.int64),
         SessionSums(*(floats(name) for name in _SUMS)), sessions, session_open_ms, part_price, part_volume,
+        np.ones(len(window), dtype=np.bool_) if mine is None else mine,
     )  # fmt: skip
 
 
@@ -189,6 +198,7 @@ def sums_since_open(read: Read, missing: Sequence[tuple[int, int]], *, now: date
 def bars_of(window: BarWindow, keys: Sequence[Key]) -> NDArray[np.bool_]:
     """Return which bars of the window are among the keys."""
     place = {symbol: run for run, symbol in enumerate(window.symbols)}
+    number = np.array([place[symbol] for symbol in window.symbols], dtype=np.int64)  # one of a symbol, of however many eras
     step = 10**9  # minutes of one symbol; more than there are until the year 3871
     codes = np.array([place[symbol] * step + opened_at_ms // LENGTH_MS["1m"] for symbol, opened_at_ms in keys], dtype=np.int64)
-    return np.isin(window.run * step + window.opened_at_ms // LENGTH_MS["1m"], codes)
+    return np.isin(number[window.run] * step + window.opened_at_ms // LENGTH_MS["1m"], codes)

@@ -55,6 +55,9 @@ class Sessions:
         return share
 
 
+NO_SESSIONS = Sessions((), *(np.empty(0, dtype=np.int64) for _ in range(4)))
+
+
 def sessions_around(first_ms: int, last_ms: int) -> Sessions:
     """Return the sessions from the one before `first_ms` up to `last_ms`."""
     chosen = Session.objects.filter(post_close__gt=moment_of(first_ms) - LONGEST_BREAK, pre_open__lte=moment_of(last_ms))
@@ -78,14 +81,18 @@ def session_before(window: BarWindow, bars: Integers, *, sessions: Sessions, ses
     if len(known):
         pairs, back = np.unique(np.stack([run[known], place[known]]), axis=1, return_inverse=True)
         symbols = [window.symbols[number] for number in pairs[0].tolist()]
-        rows = _session_rows(symbols, [sessions.dates[number] for number in pairs[1].tolist()])[back.ravel()]
+        last = len(sessions.dates) - 1
+        dates, own = ([sessions.dates[min(number + on, last)] for number in pairs[1].tolist()] for on in (0, 1))
+        rows = _session_rows(symbols, dates, own)[back.ravel()]
         high[known], low[known], close[known], usual[known] = (rows[name] for name in ("high", "low", "close", "usual"))
     elapsed = sessions.elapsed(bar_end_ms(window.opened_at_ms[bars], timeframe), session_open_ms[bars])
     return SessionBefore(high, low, close, usual, elapsed)
 
 
-def _session_rows(symbols: Sequence[str], dates: Sequence[date]) -> "np.ndarray[tuple[int], np.dtype[np.void]]":
-    rows = copied(SESSION_BEFORE, {"symbols": list(symbols), "dates": list(dates), "sessions": USUAL_SESSIONS}, _FIELDS)
+def _session_rows(symbols: Sequence[str], dates: Sequence[date], own: Sequence[date]) -> "np.ndarray[tuple[int], np.dtype[np.void]]":
+    """Return the sessions of these dates as they would have been after the splits up to the bars' own."""
+    parameters = {"symbols": list(symbols), "dates": list(dates), "own": list(own), "sessions": USUAL_SESSIONS}
+    rows = copied(SESSION_BEFORE, parameters, _FIELDS)
     return rows[np.argsort(rows["place"])]
 
 

@@ -81,13 +81,19 @@ WINDOWS = {
     "1d": _ANSWER.format(bounds=_DATES, bars=_DAYS),
 }
 
-SESSION_BEFORE = """
-    SELECT asked.place::int4 - 1, coalesce(last.high, 'NaN')::float8, coalesce(last.low, 'NaN')::float8, coalesce(last.close, 'NaN')::float8,
-           coalesce(usual.volume, 'NaN')::float8
-    FROM unnest(%(symbols)s::text[], %(dates)s::date[]) WITH ORDINALITY AS asked(symbol, date, place)
+_SHARES = """
+    coalesce((SELECT exp(sum(ln(split_to / split_from))) FROM splits
+              WHERE symbol = asked.symbol AND execution_date > {day} AND execution_date <= asked.own), 1)
+"""
+
+SESSION_BEFORE = f"""
+    SELECT asked.place::int4 - 1, coalesce(last.high / shares.factor, 'NaN')::float8, coalesce(last.low / shares.factor, 'NaN')::float8,
+           coalesce(last.close / shares.factor, 'NaN')::float8, coalesce(usual.volume, 'NaN')::float8
+    FROM unnest(%(symbols)s::text[], %(dates)s::date[], %(own)s::date[]) WITH ORDINALITY AS asked(symbol, date, own, place)
+    CROSS JOIN LATERAL (SELECT {_SHARES.format(day="asked.date")} AS factor) AS shares
     LEFT JOIN ohlcv_daily AS last ON last.symbol = asked.symbol AND last.date = asked.date
     LEFT JOIN LATERAL (
-        SELECT CASE WHEN count(*) = %(sessions)s THEN avg(volume) END AS volume
-        FROM (SELECT volume FROM ohlcv_daily WHERE symbol = asked.symbol AND date <= asked.date ORDER BY date DESC LIMIT %(sessions)s) AS days
+        SELECT CASE WHEN count(*) = %(sessions)s THEN avg(volume * {_SHARES.format(day="days.date")}) END AS volume
+        FROM (SELECT date, volume FROM ohlcv_daily WHERE symbol = asked.symbol AND date <= asked.date ORDER BY date DESC LIMIT %(sessions)s) AS days
     ) AS usual ON true
-"""
+"""  # noqa: S608 - constant text

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from marketdata.bars.snapshot import MINUTE_MS, DailySnapshot
 from marketdata.intervals import candles
-from marketdata.models import Session
+from marketdata.models import Session, Split
 from patterns.detectors import DETECTORS, SHAPES
 from patterns.detectors.candlesticks import CANDLESTICKS
 from patterns.indicators.catalogue import NAMES
@@ -127,13 +127,13 @@ def test_a_bar_with_a_half_seen_minute_waits_for_it(writer):
 
 
 @given(st.integers(0, 2**32), st.sampled_from(["5m", "15m"]))
-@settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=2, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_minute_arrives_or_is_revised_the_rows_are_those_of_one_scan(writer, sessions, seed, timeframe):
     dice = random.Random(seed)
     with connection.cursor() as cursor:
         cursor.execute("TRUNCATE ohlcv_1min, bar_revisions")
     wipe()
-    bars = [bar for symbol in ("AAPL", "SPY") for bar in random_bars(symbol, 400, seed=seed, first=at("10:00"))]
+    bars = [bar for symbol in ("AAPL", "SPY") for bar in random_bars(symbol, 250, seed=seed, first=at("10:00"))]
     daily(writer, "AAPL", 30)
     daily(writer, "SPY", 30)
     for version in range(2, 6):
@@ -305,6 +305,52 @@ def test_days_are_scanned_from_their_own_table(writer, recordings, sessions):
     assert values["pivot"] == pytest.approx((run[-2].high + run[-2].low + run[-2].close) / 3, rel=1e-12)
     assert "vwap" not in values
     assert ScannedBar.objects.get(timestamp=at_ms(starts[-1])).change == pytest.approx(close[-1] / close[-21])
+
+
+def test_a_split_is_no_gap_and_prices_are_those_of_the_bars_own_day(writer, recordings, sessions):
+    """The same days with a 4 for 1 split in the middle: what is measured in shares of the day differs by it, all else is the same."""
+    run = real_days(recordings)[0][-700:]
+    whole = [
+        DailySnapshot("AAPL", at_ms(bar.opened_at_ms).date(), bar.open, bar.high, bar.low, bar.close, bar.volume, None, None, 50, 1)
+        for bar in run
+    ]
+    split = [
+        msgspec.structs.replace(day, symbol="MSFT", open=day.open * 4, high=day.high * 4, low=day.low * 4, close=day.close * 4, volume=day.volume // 4)
+        if place < 650 else msgspec.structs.replace(day, symbol="MSFT")
+        for place, day in enumerate(whole)
+    ]  # fmt: skip
+    writer.write_days(whole + split)
+    Split.objects.create(symbol_id="MSFT", execution_date=whole[650].date, split_from=1, split_to=4)
+
+    for symbol in ("AAPL", "MSFT"):
+        starts = list(stored_bars("1d", symbol, None, None))[600:]
+        scan([(symbol, start) for start in starts], now=LATER, timeframe="1d")
+
+    edge = at_ms(list(stored_bars("1d", "AAPL", None, None))[650])
+    kept = "SELECT pattern_type, timestamp, confidence FROM intraday_patterns WHERE timeframe = '1d' AND symbol = %s ORDER BY 1, 2"
+    found = [{row[:2] for row in rows(kept.replace("%s", f"'{symbol}'"))} for symbol in ("AAPL", "MSFT")]
+    assert found[0] == found[1] != set()
+    values = [
+        {(row.indicator_name, row.timestamp): float(row.value) for row in IndicatorValue.objects.filter(symbol=symbol, timeframe="1d")}
+        for symbol in ("AAPL", "MSFT")
+    ]
+    for (name, moment_), value in values[0].items():
+        scale = 1 if moment_ >= edge or name in {"rsi_14", "stoch_k", "stoch_d", "adx_14", "rvol_20"} else 0.25 if name == "obv" else 4
+        assert values[1][name, moment_] == pytest.approx(value * scale, rel=1e-6, abs=1e-6), name
+    assert ScannedBar.objects.filter(symbol="MSFT").count() == 100
+
+
+def test_minutes_after_a_split_are_seen_beside_the_session_before_it(writer, sessions):
+    bars = random_bars("AAPL", 30, seed=1, first=at("14:30"))
+    daily(writer, "AAPL", 25, close=100.0)
+    store(writer, bars)
+    Split.objects.create(symbol_id="AAPL", execution_date="2026-11-20", split_from=1, split_to=2)
+
+    scan(keys_of(bars), now=NOW)
+
+    values = values_at("1m", "AAPL", bars[-1].opened_at_ms)
+    assert values["pivot"] == pytest.approx((102 + 99 + 100) / 3 / 2)
+    assert values["rvol_projected"] == pytest.approx(sum(bar.volume for bar in bars) / 10**9 / (30 / 390) / (2 * 10**6))
 
 
 def test_the_sweep_scans_each_interval_and_then_nothing_more(writer):

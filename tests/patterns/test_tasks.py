@@ -146,7 +146,7 @@ def test_a_bar_that_kills_its_workers_is_given_up_and_takes_no_other_with_it(wri
 def test_suspects_come_last_each_symbol_alone_and_the_most_suspected_at_the_end():
     rows = [("B", 1, 0), ("A", 2, 2), ("C", 3, 1), ("A", 4, 0), ("C", 5, 1)]
 
-    assert list(tasks._batches(rows)) == [[("A", 4), ("B", 1)], [("C", 3), ("C", 5)], [("A", 2)]]
+    assert list(tasks._batches(rows, 2_000)) == [[("A", 4), ("B", 1)], [("C", 3), ("C", 5)], [("A", 2)]]
 
 
 # ---- Tasks and hints ------------------------------------------------------------------------------------------------------------------
