@@ -38,6 +38,7 @@ SILENT_SECONDS_QUIET_FEED = 150.0
 BUSY_SYMBOLS = 10  # of a line: in regular hours one of so many trades at least every few seconds
 DELAYED_SECONDS = (870.0, 1_200.0)  # a plan without real-time data is 15 minutes behind, on a healthy line
 AHEAD_MS = 5_000
+CLOCK_BEHIND_SECONDS = 2.0
 MISSING_NAMED = 5
 LINE_SECONDS = 2.0  # for the lines to end
 
@@ -300,6 +301,8 @@ class LiveStream:
         notices = []
         if self._is_delayed:
             notices.append(f"The feed is {round((self._delay_seconds or 0) / 60)} minutes behind: the plan has no real-time data.")
+        if self._feed == "massive" and (self._delay_seconds or 0.0) < -CLOCK_BEHIND_SECONDS:
+            notices.append(f"This machine's clock is {-(self._delay_seconds or 0.0):.0f} s behind the feed's events; set it (NTP).")
         if missing := self._lines.missing():
             named = ", ".join(missing[:MISSING_NAMED]) + (" …" if len(missing) > MISSING_NAMED else "")
             notices.append(f"{len(missing)} topics were never acknowledged ({named}): the plan does not include them.")
