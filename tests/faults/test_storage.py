@@ -251,7 +251,7 @@ def moment(milliseconds: int):
 
 @pytest.mark.parametrize("streamers", [2, 5])
 def test_f08_of_several_streamers_at_once_exactly_one_writes(market, streamers):
-    """Ten times as processes: one holds the line, the others leave with a sentence; then the holder's lock connection is killed."""
+    """Ten contests of processes, six of two and four of five: one holds the line, the others leave with a sentence; then the holder's lock connection is killed."""
     from tests.feed_server import feed_server
 
     def script(peer, number):
@@ -263,7 +263,7 @@ def test_f08_of_several_streamers_at_once_exactly_one_writes(market, streamers):
             MASSIVE_API_KEY="k", MASSIVE_WS_URL=server.url, MASSIVE_REST_URL="http://127.0.0.1:9", USE_SYNTHETIC_DATA="0"
         )
         command = [sys.executable, "manage.py", "stream_ticks", "--symbols", "AAPL", "--events", "T"]
-        for _ in range(10 if streamers == 2 else 4):
+        for _ in range(6 if streamers == 2 else 4):
             processes = [
                 subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
                 for _ in range(streamers)
