@@ -251,7 +251,7 @@ def moment(milliseconds: int):
 
 @pytest.mark.parametrize("streamers", [2, 5])
 def test_f08_of_several_streamers_at_once_exactly_one_writes(market, streamers):
-    """Ten contests of processes, six of two and four of five: one holds the line, the others leave with a sentence; then the holder's lock connection is killed."""
+    """Ten contests of processes, six of two and four of five: one holds the line, the others leave with a sentence."""
     from tests.feed_server import feed_server
 
     def script(peer, number):
