@@ -38,7 +38,9 @@ SILENT_SECONDS = 15.0
 SILENT_SECONDS_QUIET_FEED = 150.0
 BUSY_SYMBOLS = 10  # of a line: in regular hours one of so many trades at least every few seconds
 DELAYED_SECONDS = (870.0, 1_200.0)  # a plan without real-time data is 15 minutes behind, on a healthy line
+DELAYED_FRAMES = 50  # a few late trades may look like a delayed feed, so many frames do not
 AHEAD_MS = 5_000
+CLOCK_BEHIND_SECONDS = 2.0
 MISSING_NAMED = 5
 LINE_SECONDS = 2.0  # for the lines to end
 
@@ -87,6 +89,7 @@ class LiveStream:
         self._flusher = Flusher(writer, self._announcer, batch_size=batch_size, flush_seconds=flush_seconds)
         self._event_at = (0, time.monotonic())  # largest event time, and when it came
         self._outage_seconds = 0.0  # since that event
+        self._counts_as_delayed = False
         self._resumed_at = time.monotonic()
         self._interrupted = True  # nothing is whole before every symbol is on a live line
         self._delays: deque[float] = deque(maxlen=500)
@@ -197,14 +200,20 @@ class LiveStream:
         Let no minute pass for whole that had begun before the line was up.
 
         The first event of a new connection may be minutes old, a late trade say. An event of time t that comes s seconds after the line came up tells
-        that it came up at t − s or later; the wall clock tells it too, unless the feed is a delayed one. A feed that runs ahead of the wall clock
-        (the twin, faster than time) is its own clock.
+        that it came up at t − s or later; the wall clock tells it too, unless the feed is known to be a delayed one, by many of its events. A feed that
+        runs ahead of the wall clock (the twin, faster than time) is its own clock.
         """
         wall_ms = int(time.time() * 1000)
         if self._interrupted or clock_ms > wall_ms + AHEAD_MS:
             return
-        since_ms = int((received - self._resumed_at) * 1000)
-        bound = wall_ms if wall_ms - clock_ms < DELAYED_SECONDS[0] * 1000 else clock_ms
+        lag_ms, since_ms = wall_ms - clock_ms, int((received - self._resumed_at) * 1000)
+        if self._is_surely_delayed and not self._counts_as_delayed:  # what was held back until it is known need be held back no more
+            self._counts_as_delayed = True
+            self._interrupt("the feed is a delayed one")
+            self._resume()
+            return
+        may_be_wrong = lag_ms > DELAYED_SECONDS[1] * 1000  # no plan is so late: the wall clock is not set
+        bound = clock_ms if self._counts_as_delayed or may_be_wrong else wall_ms
         self._intake.builder.not_whole_before(bound - since_ms)
         if self._span is not None and self._intake.builder.whole_from is not None:
             self._span.began_ms = max(self._span.began_ms, self._intake.builder.whole_from)
@@ -301,11 +310,17 @@ class LiveStream:
     def _is_delayed(self) -> bool:
         return DELAYED_SECONDS[0] < (self._delay_seconds or 0.0) < DELAYED_SECONDS[1]
 
+    @property
+    def _is_surely_delayed(self) -> bool:
+        return len(self._delays) >= DELAYED_FRAMES and self._is_delayed
+
     def _notices(self) -> list[str]:
         """Return what a person should know although bars come."""
         notices = []
         if self._is_delayed:
             notices.append(f"The feed is {round((self._delay_seconds or 0) / 60)} minutes behind: the plan has no real-time data.")
+        if self._feed == "massive" and (self._delay_seconds or 0.0) < -CLOCK_BEHIND_SECONDS:
+            notices.append(f"This machine's clock is {-(self._delay_seconds or 0.0):.0f} s behind the feed's events; set it (NTP).")
         if missing := self._lines.missing():
             named = ", ".join(missing[:MISSING_NAMED]) + (" …" if len(missing) > MISSING_NAMED else "")
             notices.append(f"{len(missing)} topics were never acknowledged ({named}): the plan does not include them.")

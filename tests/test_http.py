@@ -182,6 +182,15 @@ def test_a_feed_that_only_tries_to_connect_is_not_ready(settings):
 
 
 @pytest.mark.django_db(transaction=True)
+def test_what_a_person_should_know_of_a_feed_that_streams_is_told(settings):
+    settings.READY_PARTS = ["feed"]
+    beat("stream 1/1", state="delayed")
+    Heartbeat.objects.update(detail={"notices": ["The feed is 15 minutes behind: the plan has no real-time data."]})
+
+    assert ready() == (200, {"feed": {"ok": True, "notices": ["The feed is 15 minutes behind: the plan has no real-time data."]}})
+
+
+@pytest.mark.django_db(transaction=True)
 def test_one_of_two_shards_alive_is_not_ready_and_a_former_division_counts_for_nothing(settings):
     settings.READY_PARTS = ["feed"]
     beat("stream 1/1", state="live", ago=4000)

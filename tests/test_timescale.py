@@ -14,6 +14,7 @@ def test_bars_live_in_a_hypertable_of_one_day_chunks_with_their_primary_key(db):
         cursor.execute("SELECT indexname FROM pg_indexes WHERE tablename = 'ohlcv_1min' ORDER BY 1")
         assert [name for (name,) in cursor.fetchall()] == [
             "ohlcv_1min_cover_idx",
+            "ohlcv_1min_partial_idx",
             "ohlcv_1min_pkey",
             "ohlcv_1min_ts_idx",
             "ohlcv_1min_updated_brin",

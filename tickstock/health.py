@@ -55,7 +55,7 @@ def ready(request: HttpRequest) -> HttpResponse:  # noqa: ARG001 - Django's sign
     parts: dict[str, dict[str, object]] = {
         part: {"ok": True} if reason is None else {"ok": False, "reason": reason} for part, reason in reasons.items()
     }
-    if parts.get("feed", {}).get("ok") and (notices := _feed_notices()):
+    if parts.get("feed", {}).get("ok") and (notices := feed_notices()):
         parts["feed"]["notices"] = notices
     well = all(part["ok"] for part in parts.values())
     body = json_bytes({"status": "ok" if well else "unready", "parts": parts})
@@ -116,6 +116,16 @@ def _ask_feed() -> None:
     for row in alive:
         if row.state not in STREAMING_STATES:
             raise NotReadyError(f"{row.part} is {row.state or 'starting'}")
+
+
+def feed_notices() -> list[str]:
+    """Ask for the feed's notices within `ANSWER_SECONDS`; a database that has just answered and now does not costs them."""
+    question = _askers.submit(_feed_notices)
+    try:
+        return question.result(timeout=ANSWER_SECONDS)
+    except FutureTimeoutError:
+        question.cancel()
+        return []
 
 
 def _feed_notices() -> list[str]:

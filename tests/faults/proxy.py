@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 
 
 class Proxy:
-    """Listens on a port of its own and hands bytes on to `host:port`; attributes are faults, `heal` ends them all."""
+    """Listens on a port of its own and hands bytes on to `host:port` (or PostgreSQL's socket in a folder); attributes are faults, `heal` ends them all."""
 
     def __init__(self, host: str, port: int, *, seed: int = 0) -> None:
         self.connections = 0
@@ -71,7 +71,10 @@ class Proxy:
         try:
             if self.down:
                 return
-            their_reader, their_writer = await asyncio.open_connection(*self._upstream)
+            host, port = self._upstream
+            their_reader, their_writer = await (
+                asyncio.open_unix_connection(f"{host}/.s.PGSQL.{port}") if host.startswith("/") else asyncio.open_connection(host, port)
+            )
         except OSError:
             return
         finally:

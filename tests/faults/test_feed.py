@@ -223,18 +223,15 @@ def test_f07_two_programs_on_one_key_do_not_push_each_other_out_for_ever(market,
     def script(peer, number):
         peer.log_in()
         with lock:
-            others = [other for other in holders if other is not peer]
-            victim = (others[0] if evicts == "older" else peer) if others else None
+            victim = (holders[0] if evicts == "older" else peer) if holders else None
             holders.append(peer)
+            if victim is not None:
+                holders.remove(victim)
         if victim is not None:
             evictions.append(number)
             victim.send(crowded)
             victim.connection.close(1008)
-        try:
-            peer.stay()
-        finally:
-            with lock:
-                holders.remove(peer)
+        peer.stay()
 
     def other_program():
         from queue import Queue
@@ -286,7 +283,7 @@ def test_f10_frames_up_to_sixteen_megabytes_are_stored_and_a_larger_one_ends_onl
         peer.log_in()
         if number == 1:
             begin = this_minute()
-            events = [trade(10.0, begin + minute * MINUTE + 1_500, minute) for minute in range(3)]
+            events = [trade(10.0 + minute, begin + minute * MINUTE + 1_500, minute) for minute in range(3)]
             import json
 
             text = json.dumps(events)

@@ -4,6 +4,7 @@ import json
 import threading
 import time
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -262,3 +263,22 @@ def test_of_a_symbol_that_the_plan_lacks_the_line_proves_nothing(market, monkeyp
         assert "1 topics were never acknowledged (T.MSFT)" in heartbeat()["notices"][0]
     assert FeedSpan.objects.get().symbols == ["AAPL"]
     assert Bar.objects.exists()
+
+
+def test_a_delayed_feed_has_whole_minutes_once_it_is_known_to_be_one_and_a_few_late_trades_make_none(market, monkeypatch):
+    begin = this_minute() - 20 * MINUTE
+    with unstarted() as stream:
+        stream._receive(up(1, "AAPL", "MSFT"))
+        wall = SimpleNamespace(time=lambda: clock.now / 1000, monotonic=lambda: clock.now / 1000)
+        clock = SimpleNamespace(now=float(begin))
+        monkeypatch.setattr("marketdata.stream.time", wall)
+        monkeypatch.setattr("marketdata.lines.time", wall)
+        stream._resumed_at = clock.now / 1000
+        wholes = []
+        for second in range(100):
+            clock.now = begin + second * 1_000
+            event = trade(10.0, begin - 900_000 + second * 1_000, second)
+            stream._receive(Frame(1, json.dumps([event]).encode(), clock.now / 1000))
+            wholes.append(stream._intake.builder.whole_from)
+        assert min(whole for whole in wholes[:45] if whole is not None) >= begin, "it might be late trades only"
+        assert wholes[-1] == begin - 900_000 + MINUTE

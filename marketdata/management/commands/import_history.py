@@ -144,7 +144,12 @@ class Command(BaseCommand):
             mark.rows_done = before + done
             mark.finished_at = now() if done == of else None
             mark.save()
-            self._show((before + done) / (before + of), f"{before + done} of {before + of} symbols, last {symbol}")
+            seconds = max(time.monotonic() - self._began, 0.001)
+            left = _clock(seconds * (of - done) / done) if done else "?"
+            self._show(
+                (before + done) / (before + of),
+                f"{before + done} of {before + of} symbols, {done / seconds:.1f} a second, {left} left, last {symbol}",
+            )
 
         rest = symbols[before:]
         if days:
