@@ -474,7 +474,7 @@ def test_who_watches_the_market_is_told_which_surveys_are_new_and_a_slow_one_the
     outbox.watch("market")
     (snapshot,) = told(outbox)
     for minute in range(32, 52):
-        board.add(market_flush(minute, ("mine", f"2026-11-20T14:{minute}:00+00:00")))
+        board.add(market_flush(minute - 30, ("mine", f"2026-11-20T14:{minute}:00+00:00")))
 
     (update,) = told(outbox)
 
