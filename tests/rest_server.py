@@ -5,6 +5,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -45,7 +46,7 @@ class RestServer:
         found = AGGREGATES.match(path)
         if found is None:
             return 404, {}, b'{"status":"ERROR"}'
-        symbol, first, last = found[1], int(found[3]), int(found[4])
+        symbol, first, last = found[1], _ms(found[3]), _ms(found[4])
         rows = [bar for bar in self.bars.get(symbol, []) if first // 60_000 * 60_000 <= bar[0] <= last]
         results = [
             {"t": start, "o": close, "h": close, "l": close, "c": close, "v": volume, "n": 1} for start, close, volume in rows[: self.page]
@@ -60,6 +61,11 @@ class RestServer:
     def stop(self) -> None:
         self._server.shutdown()
         self._server.server_close()
+
+
+def _ms(text: str) -> int:
+    """Return Unix ms, of a date its midnight in UTC."""
+    return int(text) if text.isdigit() else round(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp() * 1000)
 
 
 @contextmanager
