@@ -31,6 +31,7 @@ TURN_SECONDS = 10.0
 SESSIONS_BACK = timedelta(days=60)  # of the calendar, read anew at each turn: a closure that somebody enters counts at once
 FILL_MINUTES = 120
 SPLIT_DAYS_AHEAD = 14
+FETCH_AGAIN_SECONDS = 600.0  # after a REST that could not give the day's bars
 LOCK_SECONDS = 120.0  # an import may hold the line `past`
 
 
@@ -57,6 +58,7 @@ class Caretaker:
         self._complaint = ""
         self._made: set[date] = set()
         self._fetched: set[date] = set()
+        self._fetch_from = float("-inf")
         self._thread = threading.Thread(target=self._run, name="caretaker", daemon=True)
 
     def start(self) -> None:
@@ -142,18 +144,19 @@ class Caretaker:
         session = self._last_session("post_close")
         if session is None or session.date in self._fetched or session.date >= self._now().astimezone(EXCHANGE_ZONE).date():
             return
-        if not _was_streamed(session):
+        if not _was_streamed(session) or time.monotonic() < self._fetch_from:
             return  # the import at a start asks for days on which nothing ran
+        self._fetch_from = time.monotonic() + FETCH_AGAIN_SECONDS
         with _Past(self._stop) as writer:
             # What was repaired or reconciled meanwhile counts
             make_days(session, self._symbols, writer, now=self._now())
             got = fetch_days(
                 session, self._symbols, self._history(), writer, now=self._now, pause=self._rate.wait, stopped=self._stop.is_set
             )
+        self._fetched = {session.date}
         soon = session.date + timedelta(days=SPLIT_DAYS_AHEAD)
         import_actions("splits", self._history().splits(self._symbols, session.date - timedelta(days=SPLIT_DAYS_AHEAD), soon))
         self._ask_details()
-        self._fetched = {session.date}
         report = reconcile_days(session, now=self._now())
         if report is not None:
             log.info(

@@ -69,7 +69,7 @@ def test_a_universe_is_edited_with_the_order_of_its_symbols(client):
     members = {"memberships-TOTAL_FORMS": 2, "memberships-INITIAL_FORMS": 0}
     rows = {f"memberships-{n}-{name}": value for n, s in enumerate(("ZZB", "ZZA")) for name, value in (("position", n), ("symbol", s))}
 
-    answer = client.post(reverse("admin:marketdata_universe_add"), {"key": "zz", "name": "Zett", **members, **rows})
+    answer = client.post(reverse("admin:marketdata_universe_add"), {"key": "zz", "name": "Zett", "kind": "theme", **members, **rows})
 
     assert answer.status_code == 302
     assert list(Membership.objects.filter(universe="zz").values_list("symbol", flat=True)) == ["ZZB", "ZZA"]
