@@ -24,6 +24,7 @@ from patterns.models import MarketSurvey
 
 MINUTE = timedelta(minutes=1)
 OLD_BAR = timedelta(minutes=5)  # PRODUCT F9
+ROWS_A_PAGE = 500  # more make a page slow, and nobody reads them
 SPARK_POINTS = 60
 SPARK_STEPS = (5, 10, 15, 30)  # minutes
 SMALL, LARGE = (58, 18), (142, 32)  # the line of a day: width, height
@@ -175,6 +176,28 @@ def ask(request: HttpRequest, blocks: Iterable[str]) -> Board | dict[str, Any]:
     if survey is None:
         return {"universe": key, "universes": known, "asked_at": asked_at}
     return Board(key, known, asked_at, survey, timezone.now())
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page of a long list: which rows of how many, and the numbers of its neighbours."""
+
+    first: int
+    last: int
+    of: int
+    before: int | None
+    after: int | None
+
+
+def page_of(request: HttpRequest, rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], Page]:
+    """Return the rows of the page asked for (`?page=`, from 1 on) and where it stands; what is no page is the first one."""
+    text = request.GET.get("page", "1")
+    asked = int(text) if text.isascii() and text.isdigit() and len(text) < 8 else 1
+    last = max(1, -(-len(rows) // ROWS_A_PAGE))
+    number = min(max(1, asked), last)
+    shown = rows[(number - 1) * ROWS_A_PAGE : number * ROWS_A_PAGE]
+    start = (number - 1) * ROWS_A_PAGE
+    return shown, Page(start + 1, start + len(shown), len(rows), number - 1 if number > 1 else None, number + 1 if number < last else None)
 
 
 def user_of(request: HttpRequest) -> int:

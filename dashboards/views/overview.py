@@ -22,6 +22,7 @@ MOVERS_A_SIDE = 6
 SESSIONS_SHOWN = 60
 FOUND_SHOWN = 9
 FOUND_LOOKED_AT = 200
+TILES = 300  # more would be too small to point at
 MAP_WIDTH, MAP_HEIGHT = 720, 300
 PHONE_WIDTH, PHONE_HEIGHT = 358, 420
 Rows = list[dict[str, Any]]
@@ -65,6 +66,7 @@ class Heatmap:
     rows: Mapping[str, dict[str, Any]]
     without: list[str]
     equal: bool
+    of: int
 
 
 def heatmap(rows: Rows) -> Heatmap:
@@ -76,16 +78,18 @@ def heatmap(rows: Rows) -> Heatmap:
     stocks = [row for row in rows if row["sector"] and row["type"] != "ETF"] or [row for row in rows if row["sector"]]
     equal = not any(row["market_cap"] for row in stocks)
     groups: dict[str, list[tuple[str, float]]] = defaultdict(list)
-    for row in stocks:
+    drawn = sorted(stocks, key=lambda row: (-(row["market_cap"] or 0), row["symbol"]))[:TILES]
+    for row in drawn:
         weight = 1.0 if equal else row["market_cap"]
         if weight:
             groups[row["sector"]].append((row["symbol"], float(weight)))
     return Heatmap(
         groups=treemap(list(groups.items()), width=MAP_WIDTH, height=MAP_HEIGHT),
         narrow=treemap(list(groups.items()), width=PHONE_WIDTH, height=PHONE_HEIGHT),
-        rows={row["symbol"]: {**row, "previous": close_before(row)} for row in stocks},
-        without=[] if equal else sorted(row["symbol"] for row in stocks if not row["market_cap"]),
+        rows={row["symbol"]: {**row, "previous": close_before(row)} for row in drawn},
+        without=[] if equal else sorted(row["symbol"] for row in drawn if not row["market_cap"]),
         equal=equal,
+        of=len(stocks),
     )
 
 

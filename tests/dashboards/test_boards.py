@@ -3,6 +3,7 @@
 import csv
 from datetime import UTC, datetime, timedelta
 from io import StringIO
+from types import SimpleNamespace
 
 import pytest
 from django.db import connection
@@ -10,7 +11,9 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from dashboards.models import SavedScreen, Watchlist
-from marketdata.models import Universe
+from dashboards.views.breadth import usual
+from dashboards.views.overview import advancing
+from marketdata.models import Session, Universe
 from tests.conftest import load_first_rows
 from tests.dashboards.surveys import AS_OF, CLOSE, breadth, make_survey, placed, ranked, staged
 from tests.people import make_user, session_client, token_client
@@ -214,6 +217,18 @@ def test_the_rankings_filter_sort_and_say_so(reader):
     assert "is no number" in text_of(reader, "/rankings/?rs_min=high")
 
 
+def test_a_long_list_comes_in_pages_that_keep_filter_and_order(reader):
+    make_survey(rankings=[ranked(f"S{n:04}", n) for n in range(1, 1203)])
+
+    third = reader.get("/rankings/?sort=rank&page=3")
+
+    assert [third.context["rows"][0]["symbol"], len(third.context["rows"])] == ["S1001", 202]
+    assert "1001 to 1202 of 1202" in third.content.decode()
+    assert "?sort=rank&amp;page=2" in third.content.decode()
+    assert symbols_of(reader, "/rankings/?page=x")[0] == "S0001"
+    assert len(list(csv.reader(StringIO(reader.get("/rankings/?page=3&format=csv").content.decode())))) == 1203
+
+
 def test_the_csv_holds_the_filtered_rows_and_no_formula(reader):
     make_survey(rankings=[ranked("AAPL", 1, name="=HYPERLINK(1)"), ranked("XOM", 2, sector="Energy")])
 
@@ -267,6 +282,17 @@ def test_breadth_draws_today_cuts_what_is_missing_and_remembers_a_month_ago(read
     assert [(f"{low:%H:%M}", f"{high:%H:%M}") for _, _, low, high in day["holes"]] == [("09:33", "10:10")]
     assert [row["then"] for row in page.context["sectors"]] == [80.0, 80.0]
     assert [one["chart"] is not None for one in page.context["year"]] == [True] * 5
+
+
+def test_what_is_usual_at_a_time_of_day_needs_several_sessions():
+    session = Session(open=datetime(2026, 11, 20, 14, 30, tzinfo=UTC), close=datetime(2026, 11, 20, 21, tzinfo=UTC))
+    at = datetime(2026, 11, 2, 15, tzinfo=UTC)
+    rows = [SimpleNamespace(as_of=at + timedelta(days=day), breadth=breadth(day, 10 - day, unchanged=0)) for day in range(11)]
+    rows += [SimpleNamespace(as_of=at.replace(hour=16), breadth=breadth())]
+
+    found = usual(rows, advancing, session)
+
+    assert found == [(datetime(2026, 11, 20, 15, tzinfo=UTC).timestamp(), 20.0, 80.0)]
 
 
 def test_the_averages_group_by_sector_and_sort_by_distance(reader):
