@@ -64,8 +64,8 @@ class SymbolAdmin(KeyStays):
     list_display = ["symbol", "name", "type", "exchange", "sector", "active"]
     list_filter = ["active", "type", "exchange", "sector", "universes"]
     search_fields = ["symbol__istartswith", "name"]
-    fields = ["symbol", "name", "type", "exchange", "sector", "industry", "active", "latest_bars"]
-    readonly_fields = ["latest_bars"]
+    fields = ["symbol", "name", "type", "exchange", "sector", "industry", "sic_code", "market_cap", "active", "details_at", "latest_bars"]
+    readonly_fields = ["details_at", "latest_bars"]
     list_per_page = 200
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002 - Django's signature
@@ -111,8 +111,9 @@ class MembershipInline(admin.TabularInline):  # type: ignore[type-arg]  # the cl
 class UniverseAdmin(KeyStays):
     """A universe and its symbols."""
 
-    fields = ["key", "name", "description"]
-    list_display = ["key", "name", "description"]
+    fields = ["key", "name", "kind", "description"]
+    list_display = ["key", "name", "kind", "description"]
+    list_filter = ["kind"]
     search_fields = ["key", "name"]
     inlines = [MembershipInline]
 

@@ -74,7 +74,7 @@ def reconcile_days(session: Session, *, now: datetime) -> Reconciliation | None:
     asked = {name: getattr(session, name) for name in ("date", "pre_open", "open", "close", "post_close")}
     with connection.cursor() as cursor:
         cursor.execute(_DIFFERENCES, asked)
-        compared, differing, *fields = cursor.fetchone() or (0,)
+        compared, differing, *fields = cursor.fetchone() or (0, 0)
     if not compared:
         return None
     report = {

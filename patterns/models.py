@@ -256,11 +256,10 @@ class MarketSurveyQuerySet(models.QuerySet["MarketSurvey"]):
         same = models.Q(pk__in=[])
         for pk, made_at in known:
             same |= models.Q(pk=pk, made_at=made_at)
+        kinds: dict[str, Any] = {name: self.model._meta.get_field(name) for name in blocks}
         chosen = {
-            f"read_{name}": models.Case(
-                models.When(same, then=models.Value(None)), default=models.F(name), output_field=self.model._meta.get_field(name)
-            )
-            for name in blocks
+            f"read_{name}": models.Case(models.When(same, then=models.Value(None)), default=models.F(name), output_field=kind)
+            for name, kind in kinds.items()
         }
         return self.only("universe", "as_of", "kind", "made_at", "coverage").annotate(**chosen)
 

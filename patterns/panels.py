@@ -20,33 +20,39 @@ SETTLED = timedelta(minutes=20)  # older minutes are folded once; younger ones, 
 SEEN_AGAIN = timedelta(minutes=2)  # longer than a commit takes: what became visible late is still found
 HALF_HOUR_MS = 1_800_000
 MOST_HALF_HOURS = 50  # of a day of 25 hours
-_HEADER_BYTES, _TRAILER_BYTES = 19, 2  # of PostgreSQL's binary COPY
 
 
-def _row_type(*columns: tuple[str, str]) -> np.dtype[Any]:
-    """Return the layout of one row of a binary COPY without nulls: a count of columns, then length and value of each."""
-    return np.dtype([("", ">i2"), *(part for name, kind in columns for part in ((f"{name}_bytes", ">i4"), (name, kind)))])
+def _gathered(statement: str, parameters: dict[str, Any], layout: np.dtype[Any]) -> tuple[Integers, np.ndarray[Any, Any]]:
+    """
+    Return (row of the symbol, bar) of a statement that gives each symbol's bars as one run of bytes.
 
-
-def _copied(statement: str, parameters: dict[str, Any], row: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    A message a symbol instead of one a bar: of millions of bars that is most of the time.
+    """
+    places: list[int] = []
+    runs: list[bytes] = []
     with connection.cursor() as cursor, cursor.copy(statement, parameters) as copy:
-        data = b"".join(copy)
-    return np.frombuffer(data[_HEADER_BYTES : len(data) - _TRAILER_BYTES], dtype=row)
+        copy.set_types(["int4", "bytea"])
+        for place, run in copy.rows():
+            places.append(place)
+            runs.append(run)
+    lengths = np.array([len(run) // layout.itemsize for run in runs], dtype=np.int64)
+    return np.repeat(np.array(places, dtype=np.int64), lengths), np.frombuffer(b"".join(runs), dtype=layout)
 
 
 # ---- daily bars -------------------------------------------------------------------------------------------------------------------------
 
 _PRICES = ("open", "high", "low", "close", "volume")
-_DAY = _row_type(("row", ">i4"), ("day", ">i4"), *((name, ">f8") for name in _PRICES))
-_DAYS = """
+_SENT = " || ".join(f"float8send(bar.{name}::float8)" for name in _PRICES)
+_DAY = np.dtype([("day", ">i4"), *((name, ">f8") for name in _PRICES)])
+_DAYS = f"""
 COPY (
-    SELECT asked.row::int4 - 1, (bar.date - date '0001-01-01' + 1)::int4, bar.open::float8, bar.high::float8, bar.low::float8,
-           bar.close::float8, bar.volume::float8
+    SELECT asked.row::int4 - 1, string_agg(int4send(bar.date - date '0001-01-01' + 1) || {_SENT}, ''::bytea)
     FROM unnest(%(symbols)s::text[]) WITH ORDINALITY AS asked(symbol, row)
     JOIN ohlcv_daily AS bar ON bar.symbol = asked.symbol::varchar
     WHERE bar.date >= %(first)s
+    GROUP BY asked.row
 ) TO STDOUT (FORMAT BINARY)
-"""
+"""  # noqa: S608 - made of this module's own names
 
 
 def first_day(day: date) -> date:
@@ -56,9 +62,9 @@ def first_day(day: date) -> date:
 
 def read_days(symbols: Sequence[str], first: date) -> Panel:
     """Return the stored daily bars from `first` on, unadjusted."""
-    rows = _copied(_DAYS, {"symbols": list(symbols), "first": first}, _DAY)
-    rows = rows[np.argsort(rows["row"].astype(np.int64) << 24 | rows["day"].astype(np.int64), kind="stable")]
-    row = rows["row"].astype(np.int64)
+    row, rows = _gathered(_DAYS, {"symbols": list(symbols), "first": first}, _DAY)
+    order = np.argsort(row << 24 | rows["day"].astype(np.int64), kind="stable")
+    row, rows = row[order], rows[order]
     counts = np.bincount(row, minlength=len(symbols))
     width = int(counts.max(initial=0))
     column = width - counts[row] + np.arange(len(row)) - np.concatenate(([0], np.cumsum(counts)[:-1])).astype(np.int64)[row]
@@ -80,14 +86,14 @@ def adjusted(panel: Panel, splits: Sequence[Ratio]) -> Panel:
     """Return the panel as its bars would have been after these splits."""
     if not splits:
         return panel
-    day, *prices = panel.columns()
-    *by_price, volume = (column.copy() for column in prices)
+    day = panel.day
+    open_, high, low, close, volume = (column.copy() for column in panel.prices())
     for row, executed, ratio in splits:
         before = day[row] < executed
-        for column in by_price:
+        for column in (open_, high, low, close):
             column[row, before] *= ratio
         volume[row, before] /= ratio
-    return Panel(panel.symbols, day, *by_price, volume)
+    return Panel(panel.symbols, day, open_, high, low, close, volume)
 
 
 Version = tuple[Any, ...]
@@ -141,16 +147,16 @@ class HeldDays:
 
 # ---- the day's minutes --------------------------------------------------------------------------------------------------------------------
 
-_MINUTE = _row_type(("row", ">i4"), ("at_ms", ">i8"), *((name, ">f8") for name in _PRICES))
-_MINUTES = """
+_MINUTE = np.dtype([("at_ms", ">i8"), *((name, ">f8") for name in _PRICES)])
+_MINUTES = f"""
 COPY (
-    SELECT asked.row::int4 - 1, (extract(epoch FROM bar.timestamp) * 1000)::int8, bar.open::float8, bar.high::float8, bar.low::float8,
-           bar.close::float8, bar.volume::float8
+    SELECT asked.row::int4 - 1, string_agg(int8send((extract(epoch FROM bar.timestamp) * 1000)::int8) || {_SENT}, ''::bytea)
     FROM unnest(%(symbols)s::text[]) WITH ORDINALITY AS asked(symbol, row)
     JOIN ohlcv_1min AS bar ON bar.symbol = asked.symbol::varchar
     WHERE bar.timestamp >= %(first)s AND bar.timestamp < %(end)s AND (bar.complete OR bar.is_final)
+    GROUP BY asked.row
 ) TO STDOUT (FORMAT BINARY)
-"""
+"""  # noqa: S608 - made of this module's own names
 _REVISED = """
 SELECT DISTINCT symbol FROM ohlcv_1min WHERE updated_at >= %(since)s AND timestamp >= %(first)s AND timestamp < %(end)s
 """
@@ -171,8 +177,8 @@ class Folded:
     @classmethod
     def nothing(cls, count: int) -> "Folded":
         """Return no minutes of `count` symbols."""
-        prices = [np.full(count, np.nan) for _ in range(5)]
-        return cls(*prices, np.full(count, -1, dtype=np.int64), np.full((count, MOST_HALF_HOURS), np.nan))
+        open_, high, low, last, volume = (np.full(count, np.nan) for _ in range(5))
+        return cls(open_, high, low, last, volume, np.full(count, -1, dtype=np.int64), np.full((count, MOST_HALF_HOURS), np.nan))
 
     def then(self, later: "Folded") -> "Folded":
         """Return both together; `later` holds later minutes."""
@@ -197,19 +203,19 @@ class Folded:
         return self.open, self.high, self.low, self.last, self.volume, self.bar_at_ms, self.half_hours
 
 
-def fold(rows: np.ndarray[Any, Any], count: int, *, open_ms: int, close_ms: int) -> Folded:
-    """Fold minutes: prices of [open, close), volume of all of them."""
+def fold(row: Integers, rows: np.ndarray[Any, Any], count: int, *, open_ms: int, close_ms: int) -> Folded:
+    """Fold minutes, `row` saying whose each is: prices of [open, close), volume of all of them."""
     found = Folded.nothing(count)
-    row = rows["row"].astype(np.int64)
     if not len(row):
         return found
     traded = np.unique(row)
     found.volume[traded] = np.bincount(row, weights=rows["volume"].astype(np.float64), minlength=count)[traded]
-    regular = rows[(rows["at_ms"] >= open_ms) & (rows["at_ms"] < close_ms)]
-    if not len(regular):
+    is_regular = (rows["at_ms"] >= open_ms) & (rows["at_ms"] < close_ms)
+    row, regular = row[is_regular], rows[is_regular]
+    if not len(row):
         return found
-    regular = regular[np.lexsort((regular["at_ms"], regular["row"]))]
-    row = regular["row"].astype(np.int64)
+    order = np.lexsort((regular["at_ms"].astype(np.int64), row))
+    row, regular = row[order], regular[order]
     at_ms, close = regular["at_ms"].astype(np.int64), regular["close"].astype(np.float64)
     start = np.flatnonzero(np.concatenate(([True], row[1:] != row[:-1])))
     end = np.concatenate((start[1:], [len(row)])) - 1
@@ -262,9 +268,10 @@ class DayBook:
     def _read(self, symbols: Sequence[str], first: datetime, end: datetime) -> Folded:
         """Read the minutes that start in [first, end − 1 min]: those are over at `end`."""
         asked = {"symbols": list(symbols), "first": first, "end": end}
-        rows = _copied(_MINUTES, asked, _MINUTE) if end > first else np.empty(0, dtype=_MINUTE)
+        if end <= first:
+            return Folded.nothing(len(symbols))
         hours = self.session.hours()
-        return fold(rows, len(symbols), open_ms=hours.open, close_ms=hours.close)
+        return fold(*_gathered(_MINUTES, asked, _MINUTE), len(symbols), open_ms=hours.open, close_ms=hours.close)
 
 
 def day_from_minutes(folded: Folded, session: Session, *, moment: datetime) -> Today:
@@ -287,7 +294,7 @@ def day_from_bars(panel: Panel, minutes: Today) -> Today:
     def chosen(bars: Floats, told: Floats) -> Floats:
         return np.where(has, bars[row, column], told) if bars.shape[1] else told
 
-    _, open_, high, low, close, volume = panel.columns()
+    open_, high, low, close, volume = panel.prices()
     return Today(
         minutes.day, True, 1.0, chosen(open_, minutes.open), chosen(high, minutes.high), chosen(low, minutes.low),
         chosen(close, minutes.last), chosen(volume, minutes.volume), minutes.bar_at_ms,

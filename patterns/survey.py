@@ -141,10 +141,11 @@ def store(surveys: Sequence[Survey], *, now: datetime) -> int:
 
     Those of the last day are announced after the commit; older ones are history that nobody watches.
     """
+    fields: dict[str, Any] = {name: MarketSurvey._meta.get_field(name) for name in BLOCKS}
     total, news = 0, []
     with transaction.atomic(), connection.cursor() as cursor:
         for one in surveys:
-            parameters = {name: MarketSurvey._meta.get_field(name).get_db_prep_save(one[name], connection) for name in BLOCKS}
+            parameters = {name: field.get_db_prep_save(one[name], connection) for name, field in fields.items()}
             parameters |= {"universe": one["universe"], "as_of": one["as_of"], "kind": str(one["kind"]), "made_at": now}
             cursor.execute(_STORE, parameters)
             if cursor.rowcount:
@@ -269,6 +270,7 @@ def thin(*, now: datetime) -> int:
     with connection.cursor() as cursor:
         while True:
             cursor.execute(_THIN, {"before": now - MINUTES_KEPT})
-            total += cursor.rowcount
-            if cursor.rowcount < 1:
+            gone: int = cursor.rowcount
+            if gone < 1:
                 return total
+            total += gone

@@ -81,7 +81,7 @@ class Averages:
         """Return for each symbol `up` (price > EMA 10 > SMA 20 > SMA 50 > SMA 200), `down` (the reverse), `mixed`, None without all of them."""
         stack = np.stack([self.last, *(self.value[name] for name in LENGTHS)])
         steps = np.diff(stack, axis=0)
-        known = np.isfinite(stack).all(axis=0)
+        known = np.atleast_1d(np.isfinite(stack).all(axis=0))
         with np.errstate(invalid="ignore"):
             words = np.where((steps < 0).all(axis=0), "up", np.where((steps > 0).all(axis=0), "down", "mixed"))
         return [str(word) if there else None for word, there in zip(words.tolist(), known.tolist(), strict=True)]
@@ -93,7 +93,7 @@ class Averages:
         Source of the seven: Jeff Sun's “ATR % multiple from the 50-day average”, at which he takes profits.
         """
         ema10, sma20, sma50, sma200 = (self.value[name] for name in LENGTHS)
-        known = np.isfinite(self.last) & np.isfinite(ema10) & np.isfinite(sma20) & np.isfinite(sma50) & np.isfinite(sma200)
+        known = np.atleast_1d(np.isfinite(np.stack([self.last, ema10, sma20, sma50, sma200])).all(axis=0))
         with np.errstate(invalid="ignore"):
             words = np.select(
                 [
@@ -126,4 +126,6 @@ def averages(history: Panel, today: Today) -> Averages:
 
 def _ratio(numerator: Floats, denominator: Floats) -> Floats:
     """Return the quotient, NaN where the denominator is zero or missing."""
-    return np.divide(numerator, denominator, out=np.full(len(numerator), np.nan), where=np.isfinite(denominator) & (denominator > 0))
+    known = np.isfinite(denominator) & (denominator > 0)
+    found: Floats = np.divide(numerator, denominator, out=np.full(len(numerator), np.nan), where=known)
+    return found

@@ -4,7 +4,7 @@ The blocks of a survey: what docs/market.md describes, as lists and dictionaries
 Null stands for what cannot be computed, with the reason beside it; percent and averages have four to six places.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
 from typing import Any
@@ -351,7 +351,7 @@ class _Universe:
         return {"score": None if score is None else round(score, 1), "label": label, "parts": shown}
 
 
-def _table(columns: dict[str, Sequence[Any]]) -> list[Row]:
+def _table(columns: Mapping[str, Sequence[Any]]) -> list[Row]:
     names = list(columns)
     return [dict(zip(names, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 

@@ -30,20 +30,20 @@ class Panel:
     close: Floats
     volume: Floats
 
-    def columns(self) -> tuple[Integers, Floats, Floats, Floats, Floats, Floats]:
-        """Return all of them, in the order of the fields."""
-        return self.day, self.open, self.high, self.low, self.close, self.volume
+    def prices(self) -> tuple[Floats, Floats, Floats, Floats, Floats]:
+        """Return open, high, low, close and volume."""
+        return self.open, self.high, self.low, self.close, self.volume
 
     def before(self, day: int) -> "Panel":
         """Return the bars of earlier days only."""
         later = (self.day >= day).sum(axis=1)
-        day, *prices = self.columns()
-        return Panel(self.symbols, dropped(day, later), *(dropped(column, later) for column in prices))
+        open_, high, low, close, volume = (dropped(column, later) for column in self.prices())
+        return Panel(self.symbols, dropped(self.day, later), open_, high, low, close, volume)
 
     def chosen(self, rows: Integers) -> "Panel":
         """Return the bars of some symbols."""
-        day, *prices = self.columns()
-        return Panel(tuple(self.symbols[row] for row in rows.tolist()), day[rows], *(column[rows] for column in prices))
+        open_, high, low, close, volume = (column[rows] for column in self.prices())
+        return Panel(tuple(self.symbols[row] for row in rows.tolist()), self.day[rows], open_, high, low, close, volume)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -63,11 +63,6 @@ class Today:
     last: Floats
     volume: Floats
     bar_at_ms: Integers
-
-    def chosen(self, rows: Integers) -> "Today":
-        """Return the day of some symbols."""
-        columns = (self.open, self.high, self.low, self.last, self.volume, self.bar_at_ms)
-        return Today(self.day, self.whole, self.part, *(column[rows] for column in columns))
 
 
 def dropped(columns: NDArray[Kind], newest: Integers) -> NDArray[Kind]:

@@ -67,7 +67,8 @@ def _z_scores(values: Floats) -> Floats:
     windows = sliding_window_view(values, SPAN, axis=1)
     spread = windows.std(axis=-1)
     distance = values[:, SPAN - 1 :] - windows.mean(axis=-1)
-    return np.divide(distance, spread, out=np.full(distance.shape, np.nan), where=np.isfinite(spread) & (spread > FLAT))
+    found: Floats = np.divide(distance, spread, out=np.full(distance.shape, np.nan), where=np.isfinite(spread) & (spread > FLAT))
+    return found
 
 
 def rotate_at(relative: Relative, last: Floats) -> tuple[Floats, Floats]:

@@ -40,7 +40,7 @@ class Weeks:
 def weeks_of(history: Panel, today: Today) -> Weeks:
     """Return the weeks up to today, the running one with today's last price; a symbol without a price today has no running week."""
     traded = np.isfinite(today.last)
-    is_running = week_of(history.day) == week_of(np.int64(today.day))
+    is_running = week_of(history.day) == week_of(np.array([today.day]))
     following = np.concatenate([week_of(history.day)[:, 1:], np.full((len(history.symbols), 1), -1)], axis=1)
     is_last = (history.day != NO_DAY) & (week_of(history.day) != following) & ~(is_running & traded[:, None])
     keep = np.concatenate([is_last, traded[:, None]], axis=1)

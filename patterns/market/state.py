@@ -68,8 +68,9 @@ def state(bars: Panel, today: Today, half_hours: HalfHours) -> State:
         ranks = strength(history, today)
         weeks = weeks_of(history, today)
         way = walk(weeks)
-        has_benchmark = spy is not None and bool(np.isfinite(today.last[spy]))
-        against = Weeks(weeks.close[[spy]], weeks.day[[spy]]) if has_benchmark else None
+        against = None
+        if spy is not None and np.isfinite(today.last[spy]):
+            against = Weeks(weeks.close[[spy]], weeks.day[[spy]])
         where = stages(history, today, way, atr=means.atr, strength=mansfield(weeks, against))
         return State(
             history=history,

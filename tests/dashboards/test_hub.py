@@ -5,6 +5,7 @@ import json
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Any
 
 import redis
@@ -457,3 +458,29 @@ async def test_entry_that_cannot_be_read_is_a_gap_and_not_the_end(valkey):
         messages = await collect(outbox, 2)
 
     assert [message["type"] for message in messages][:2] == ["gap", "snapshot"]
+
+
+def market_flush(seq: int, *surveys: tuple[str, str]) -> Flush:
+    rows = [
+        {"universe": universe, "as_of": datetime.fromisoformat(as_of), "kind": "intraday", "coverage": {}} for universe, as_of in surveys
+    ]
+    return wire.read_flush(seq, wire.MARKET, AT, wire.made_surveys(rows))
+
+
+def test_who_watches_the_market_is_told_which_surveys_are_new_and_a_slow_one_the_newest_of_each_universe():
+    board = ready_board()
+    board.add(market_flush(1, ("mine", "2026-11-20T14:31:00+00:00"), ("yours", "2026-11-20T14:31:00+00:00")))
+    outbox = Outbox(board)
+    outbox.watch("market")
+    (snapshot,) = told(outbox)
+    for minute in range(32, 52):
+        board.add(market_flush(minute, ("mine", f"2026-11-20T14:{minute}:00+00:00")))
+
+    (update,) = told(outbox)
+
+    assert [(row["universe"], row["as_of"]) for row in snapshot["data"]["surveys"]] == [
+        ("mine", "2026-11-20T14:31:00Z"), ("yours", "2026-11-20T14:31:00Z"),
+    ]  # fmt: skip
+    assert [(row["universe"], row["as_of"]) for row in update["data"]["surveys"]] == [("mine", "2026-11-20T14:51:00Z")]
+    assert update["skipped"] == 19
+    assert {row["as_of"] for row in json.loads(board.snapshot("market"))["surveys"]} == {"2026-11-20T14:31:00Z", "2026-11-20T14:51:00Z"}

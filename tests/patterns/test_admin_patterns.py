@@ -1,6 +1,6 @@
 import pytest
 
-from patterns.models import Detection, IndicatorValue, ScannedBar
+from patterns.models import Detection, IndicatorValue, MarketSurvey, ScannedBar
 from patterns.scan import scan
 from tests.patterns.market import NOW, keys_of, random_bars, store
 from tests.people import make_user, session_client
@@ -39,3 +39,19 @@ def test_every_page_opens(admin, writer, page):
 
     assert admin.get(f"/admin/patterns/{page}/").status_code == 200
     assert ScannedBar.objects.count() == 30 < IndicatorValue.objects.count()
+
+
+def test_surveys_can_be_looked_through_without_their_heavy_blocks(admin):
+    heavy = {key: [] for key in ("rankings", "sectors", "industries", "rotation", "stages", "stage_changes", "averages")}
+    one = MarketSurvey.objects.create(
+        universe="combo_test", as_of=NOW, kind="close", made_at=NOW, coverage={"symbols": 31, "of": 33, "oldest_bar": None}, breadth={},
+        regime={"score": 61.5, "label": "constructive", "parts": []}, stage_counts={}, **heavy,
+    )  # fmt: skip
+
+    listed = admin.get("/admin/patterns/marketsurvey/").content.decode()
+    opened = admin.get(f"/admin/patterns/marketsurvey/{one.pk}/change/")
+
+    assert "31 of 33" in listed
+    assert "61.5 constructive" in listed
+    assert opened.status_code == 200
+    assert admin.post(f"/admin/patterns/marketsurvey/{one.pk}/delete/", {"post": "yes"}).status_code == 403

@@ -49,8 +49,7 @@ def close_of(panel: Panel, day: int) -> Today:
     def chosen(column: np.ndarray) -> np.ndarray:
         return np.where(place.any(axis=1), column[np.arange(len(REAL)), place.argmax(axis=1)], np.nan)
 
-    _, *prices = panel.columns()
-    open_, high, low, close, volume = (chosen(column) for column in prices)
+    open_, high, low, close, volume = (chosen(column) for column in panel.prices())
     return Today(day, True, 1.0, open_, high, low, close, volume, np.zeros(len(REAL), dtype=np.int64))
 
 
@@ -77,8 +76,8 @@ def test_a_survey_never_knows_the_next_day(real):
 
     for day in some_days(whole, 500):
         over = int(np.searchsorted(whole.day[0], day, side="right"))
-        known = Panel(whole.symbols, *(column[:, :over] for column in whole.columns()))
-        changed = [column.copy() for column in whole.columns()]
+        known = Panel(whole.symbols, *(column[:, :over] for column in (whole.day, *whole.prices())))
+        changed = [column.copy() for column in (whole.day, *whole.prices())]
         for column in changed[1:]:
             column[:, over:] = 1e6  # a future that would show in every number
         assert surveyed(Panel(whole.symbols, *changed), close_of(whole, day)) == surveyed(known, close_of(known, day)), date.fromordinal(

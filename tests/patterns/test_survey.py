@@ -11,14 +11,16 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection
 
-from marketdata.bars.snapshot import SHARE, DailySnapshot
+from marketdata.bars.snapshot import SHARE, BarChange, DailySnapshot
 from marketdata.models import Membership, Session, Split, Symbol, Universe
 from marketdata.writer import Writer
 from patterns import panels
 from patterns.models import MarketSurvey
 from patterns.panels import DayBook
+from patterns.receivers import SurveyHint, queue_survey
 from patterns.signals import market_surveyed
 from patterns.survey import look, store, survey_closes, survey_minute, thin
+from patterns.tasks import survey_market
 from tests.factories import DAY, make_bar, moment
 from tests.patterns.market import store as store_bars
 
@@ -196,6 +198,26 @@ def test_minutes_are_thinned_out_to_half_hours_after_five_days(history, writer):
     assert thin(now=EVENING) == 0
     assert thin(now=EVENING + timedelta(days=6)) == 2
     assert [kept.as_of for kept in MarketSurvey.objects.order_by("as_of")] == [moment("15:00"), moment("15:30"), moment("21:00")]
+
+
+def test_the_bars_of_a_minute_ask_for_one_survey_however_many_flushes_bring_them(market, monkeypatch):
+    asked = []
+    monkeypatch.setattr(survey_market, "apply_async", lambda **options: asked.append(options["countdown"]))
+    monkeypatch.setattr("patterns.receivers.hint", SurveyHint())
+    now_ms = round(datetime.now(UTC).timestamp() * 1000) // 60_000 * 60_000
+
+    def closed(symbol: str, minutes_ago: int, *, complete: bool = True) -> None:
+        bar = make_bar(10.0, symbol=symbol, time=now_ms - minutes_ago * 60_000, complete=complete)
+        queue_survey(bars=[BarChange(bar, 0, False, True)])
+
+    closed("AAA", 2, complete=False)
+    closed("AAA", 90)
+    assert asked == [], "neither half a bar nor an old one"
+    for symbol in MEMBERS:
+        closed(symbol, 2)
+    assert len(asked) == 1
+    closed("AAA", 1)
+    assert len(asked) == 2
 
 
 # ---- bad input
