@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from functools import wraps
@@ -19,7 +20,7 @@ from dashboards.drawing.lines import Spark, spark
 from dashboards.ledes.market import FLOOR, Lede, too_few
 from dashboards.templatetags.wording import NEW_YORK
 from marketdata.models import Bar, Session, Universe
-from marketdata.serializers import MomentField
+from marketdata.serializers import EARLIEST, LATEST, MomentField
 from patterns.models import MarketSurvey
 
 MINUTE = timedelta(minutes=1)
@@ -123,10 +124,10 @@ def day_of_end(moment: datetime) -> date:
 
 def moment_of(text: str) -> datetime:
     """Return the moment that `as_of` names: ISO 8601, Unix seconds or milliseconds, or a date, which means the end of that exchange day."""
-    try:
-        return datetime.combine(date.fromisoformat(text), time.max, tzinfo=NEW_YORK).astimezone(UTC)
-    except ValueError:
-        pass
+    with suppress(ValueError):
+        day = date.fromisoformat(text)
+        if EARLIEST.date() < day < LATEST.date():
+            return datetime.combine(day, time.max, tzinfo=NEW_YORK).astimezone(UTC)
     try:
         return MomentField().to_internal_value(text)
     except ValidationError:

@@ -117,7 +117,10 @@ def _add(chosen: Watchlist, data: Any) -> str:
 
 
 def _remove(chosen: Watchlist, data: Any) -> str:
-    chosen.entries.filter(symbol_id=data.get("symbol", "")).delete()
+    form = EntryForm(data)
+    if not form.is_valid():
+        return _first_fault(form)
+    chosen.entries.filter(symbol_id=form.cleaned_data["symbol"]).delete()
     return ""
 
 

@@ -159,11 +159,11 @@ def overview(request: HttpRequest, board: Board) -> HttpResponse:
     def drawn(chosen: Rows, size: tuple[int, int] = SMALL) -> Rows:
         return [{**row, "line": lined.line(row, size), "previous": close_before(row)} for row in chosen]
 
-    found = (
-        Detection.objects.newest_first().filter(detection_timestamp__lte=survey.as_of)
-        if board.asked_at
-        else Detection.objects.newest_first()
-    )
+    found = Detection.objects.newest_first()
+    if board.asked_at:
+        found = found.filter(detection_timestamp__lte=survey.as_of).order_by("-detection_timestamp", "-id")
+    if board.universe != board.streamed:
+        found = found.filter(symbol_id__in=by_symbol)
     sectors = sorted(
         (row for row in survey.sectors if row["sector"]), key=lambda row: (row["change_day"] is None, -(row["change_day"] or 0))
     )

@@ -137,6 +137,18 @@ def test_what_is_asked_wrongly_is_refused_in_one_sentence(reader):
     assert "?universe=combo_test" in unknown.content.decode()
 
 
+@pytest.mark.parametrize(
+    "query",
+    ["as_of=9999-12-31", "as_of=0001-01-01", "as_of=1e400", "universe=%00", "universe=:", "page=0", "sort=,,-", "length=x", "sector=%00", "all=%00",
+     "as_of=2026-11-20T25:00", "bucket=%F0%9F%92%A9", "rs_min=1e999", "set=%00", "format=xml"],
+)  # fmt: skip
+def test_no_address_breaks_a_page(reader, query):
+    make_survey()
+
+    for page in BOARDS:
+        assert reader.get(f"{page}?{query}").status_code in {200, 400, 404}
+
+
 def test_another_universe_is_shown_by_its_own_survey(reader):
     make_survey()
     make_survey(universe="combo_test", rankings=[ranked("XLK")])
@@ -327,6 +339,7 @@ def test_a_list_is_made_filled_ordered_noted_and_deleted_by_its_owner_alone(read
     assert "earnings on Thursday" in page.content.decode()
     assert "Chips: 2 of 2 up, 0 down." in page.content.decode()
     assert symbols_of(reader, f"/watchlists/{chips.pk}/?sort=-symbol") == ["NVDA", "AAPL"]
+    assert reader.post(change, {"do": "remove", "symbol": "A\x00"}).status_code == 302
     assert "There is no symbol “NOSUCH” here." in reader.post(change, {"do": "add", "symbol": "NOSUCH"}, follow=True).content.decode()
 
     stranger = session_client(make_user("grace"))
@@ -348,6 +361,7 @@ def test_any_filter_becomes_a_screen_that_counts_what_it_finds_now(reader, user)
     row = reader.get("/screens/").context["rows"][0]
     assert (row["count"], row["of"], [one["symbol"] for one in row["first"]]) == (1, 2, ["XOM"])
     assert "You have a screen “Oil” already" in reader.post("/screens/new/", {"name": "Oil", "query": ""}, follow=True).content.decode()
+    assert "too long to keep" in reader.post("/screens/new/", {"name": "Long", "query": "q=" + "é" * 400}, follow=True).content.decode()
     assert "This view is the screen" in text_of(reader, screen.path)
     session_client(make_user("grace")).post(f"/screens/{screen.pk}/delete/")
     assert SavedScreen.objects.exists()
