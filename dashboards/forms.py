@@ -8,6 +8,7 @@ from django import forms
 from dashboards.models import SavedScreen, Watchlist
 from marketdata.models import Symbol
 
+LONGEST_QUERY = 1000
 NEVER_SAVED = {"as_of", "format", "page"}
 """A screen is asked of the present market: a moment or a file format is no part of it."""
 
@@ -50,7 +51,10 @@ class ScreenForm(forms.ModelForm):  # type: ignore[type-arg]  # the class cannot
     def clean_query(self) -> str:
         """Return the query without what is not kept, in one form: the same state is the same text."""
         pairs = parse_qsl(self.cleaned_data["query"].removeprefix("?"))
-        return urlencode([(name, value) for name, value in pairs if name not in NEVER_SAVED])
+        query = urlencode([(name, value) for name, value in pairs if name not in NEVER_SAVED])
+        if len(query) > LONGEST_QUERY:
+            raise forms.ValidationError(f"This filter is too long to keep: {len(query)} characters of {LONGEST_QUERY}.")
+        return query
 
 
 def watchlist_named(user_id: int, data: Any, *, instance: Watchlist | None = None) -> tuple[Watchlist | None, str]:

@@ -33,7 +33,7 @@ class State:
     choices: Mapping[str, str] = field(default_factory=dict)
     stage: str = ""
     numbers: Mapping[str, float] = field(default_factory=dict)
-    sort: tuple[tuple[str, bool], ...] = (("rs_rating", True),)
+    sort: tuple[tuple[str, bool], ...] = (("rs_rating", True),)  # empty: an order of the reader's own
     columns: str = FIRST_SET
     faults: tuple[str, ...] = ()
 
@@ -55,6 +55,8 @@ class State:
     @property
     def order_words(self) -> str:
         """Say the order: RS rating, highest first."""
+        if not self.sort:
+            return "own order"
         key, down = self.sort[0]
         column = COLUMNS[key]
         return (
@@ -142,7 +144,7 @@ def ordered(rows: Iterable[Row], sort: Sequence[tuple[str, bool]]) -> list[Row]:
 
 def sort_links(state: State) -> dict[str, str]:
     """Return what `sort` becomes in the address when a head is chosen: the other way round where it is the first already."""
-    first, down = state.sort[0]
+    first, down = state.sort[0] if state.sort else ("", False)
     found = {}
     for key in SORTABLE:
         turned = not down if key == first else key in DESCENDING_FIRST

@@ -25,7 +25,6 @@ HAIR = 0.12  # percent of the strip's width: a gap of one minute is still seen
 SPANS_IN_STRIP = 120
 FEED_QUIET_SECONDS = 30
 HEAT_STEPS = (0.25, 0.75, 1.5, 2.5)
-BAR_UNITS_PER_PERCENT = 14
 EXCHANGES = {"XNAS": "Nasdaq", "XNYS": "New York", "ARCX": "NYSE Arca", "BATS": "Cboe BZX", "XASE": "NYSE American"}
 FEED_WORDS = {
     "live": "live",
@@ -165,23 +164,6 @@ def side(value: float) -> str:
     """Return the class of a tick: rise, fall, or rest where it rounds to zero."""
     whole = round(value)
     return "rest" if whole == 0 else "rise" if whole > 0 else "fall"
-
-
-@register.filter
-def diverging(value: Number | None) -> dict[str, Any] | None:
-    """Return the bar of a change in percent around the line at 46 of 92 units, the same scale everywhere; None without a change."""
-    if value is None or round(value, 2) == 0:
-        return None
-    width = round(min(44.0, abs(float(value)) * BAR_UNITS_PER_PERCENT), 1)
-    return {"x": 47 if value > 0 else round(45 - width, 1), "width": width, "tone": "rise" if value > 0 else "fall"}
-
-
-@register.filter
-def balance(moves: dict[str, int]) -> dict[str, float]:
-    """Return the lengths of rising and falling symbols in percent of those with a change."""
-    of = moves["up"] + moves["flat"] + moves["down"]
-    up, down = (100 * moves[name] / of if of else 0 for name in ("up", "down"))
-    return {"up": round(up, 2), "down": round(down, 2), "start": round(100 - down, 2)}
 
 
 @register.filter

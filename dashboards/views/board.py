@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from functools import wraps
@@ -19,11 +20,12 @@ from dashboards.drawing.lines import Spark, spark
 from dashboards.ledes.market import FLOOR, Lede, too_few
 from dashboards.templatetags.wording import NEW_YORK
 from marketdata.models import Bar, Session, Universe
-from marketdata.serializers import MomentField
+from marketdata.serializers import EARLIEST, LATEST, MomentField
 from patterns.models import MarketSurvey
 
 MINUTE = timedelta(minutes=1)
 OLD_BAR = timedelta(minutes=5)  # PRODUCT F9
+ROWS_A_PAGE = 500  # more make a page slow, and nobody reads them
 SPARK_POINTS = 60
 SPARK_STEPS = (5, 10, 15, 30)  # minutes
 SMALL, LARGE = (58, 18), (142, 32)  # the line of a day: width, height
@@ -122,10 +124,10 @@ def day_of_end(moment: datetime) -> date:
 
 def moment_of(text: str) -> datetime:
     """Return the moment that `as_of` names: ISO 8601, Unix seconds or milliseconds, or a date, which means the end of that exchange day."""
-    try:
-        return datetime.combine(date.fromisoformat(text), time.max, tzinfo=NEW_YORK).astimezone(UTC)
-    except ValueError:
-        pass
+    with suppress(ValueError):
+        day = date.fromisoformat(text)
+        if EARLIEST.date() < day < LATEST.date():
+            return datetime.combine(day, time.max, tzinfo=NEW_YORK).astimezone(UTC)
     try:
         return MomentField().to_internal_value(text)
     except ValidationError:
@@ -175,6 +177,28 @@ def ask(request: HttpRequest, blocks: Iterable[str]) -> Board | dict[str, Any]:
     if survey is None:
         return {"universe": key, "universes": known, "asked_at": asked_at}
     return Board(key, known, asked_at, survey, timezone.now())
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page of a long list: which rows of how many, and the numbers of its neighbours."""
+
+    first: int
+    last: int
+    of: int
+    before: int | None
+    after: int | None
+
+
+def page_of(request: HttpRequest, rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], Page]:
+    """Return the rows of the page asked for (`?page=`, from 1 on) and where it stands; what is no page is the first one."""
+    text = request.GET.get("page", "1")
+    asked = int(text) if text.isascii() and text.isdigit() and len(text) < 8 else 1
+    last = max(1, -(-len(rows) // ROWS_A_PAGE))
+    number = min(max(1, asked), last)
+    shown = rows[(number - 1) * ROWS_A_PAGE : number * ROWS_A_PAGE]
+    start = (number - 1) * ROWS_A_PAGE
+    return shown, Page(start + 1, start + len(shown), len(rows), number - 1 if number > 1 else None, number + 1 if number < last else None)
 
 
 def user_of(request: HttpRequest) -> int:

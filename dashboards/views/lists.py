@@ -1,5 +1,6 @@
 """What one user keeps: watchlists with notes in an order of their own, and screens."""
 
+from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -42,7 +43,10 @@ def watchlist(request: HttpRequest, pk: int) -> HttpResponse:
     if chosen is None:
         raise Http404("You have no such list.")
     entries = list(chosen.entries.select_related("symbol"))
-    page: dict[str, Any] = {"lists": lists, "chosen": chosen, "entries": entries, "state": filters.read(request.GET)}
+    own = "sort" not in request.GET
+    asked = filters.read(request.GET)
+    state = replace(asked, sort=()) if own else asked
+    page: dict[str, Any] = {"lists": lists, "chosen": chosen, "entries": entries, "state": state}
     try:
         board = ask(request, ("rankings", "stages"))
     except RefusedError as error:
@@ -52,8 +56,7 @@ def watchlist(request: HttpRequest, pk: int) -> HttpResponse:
     notes = {entry.symbol_id: entry.note for entry in entries}
     place = {entry.symbol_id: number for number, entry in enumerate(entries)}
     rows = [{**row, "note": notes[row["symbol"]]} for row in grid_rows(board) if row["symbol"] in notes]
-    own = "sort" not in request.GET
-    rows = sorted(rows, key=lambda row: place[row["symbol"]]) if own else filters.ordered(rows, page["state"].sort)
+    rows = sorted(rows, key=lambda row: place[row["symbol"]]) if own else filters.ordered(rows, state.sort)
     present = {row["symbol"] for row in rows}
     return render(
         request,
@@ -63,7 +66,7 @@ def watchlist(request: HttpRequest, pk: int) -> HttpResponse:
             own_order=own,
             absent=[entry for entry in entries if entry.symbol_id not in present],
             lede=market.watchlist(chosen.name, rows or [{} for _ in entries]),
-            **{name: value for name, value in grid(request, board, rows, page["state"]).items() if name != "state"},
+            **{name: value for name, value in grid(request, board, rows, state).items() if name != "state"},
         ),
     )
 
@@ -114,7 +117,10 @@ def _add(chosen: Watchlist, data: Any) -> str:
 
 
 def _remove(chosen: Watchlist, data: Any) -> str:
-    chosen.entries.filter(symbol_id=data.get("symbol", "")).delete()
+    form = EntryForm(data)
+    if not form.is_valid():
+        return _first_fault(form)
+    chosen.entries.filter(symbol_id=form.cleaned_data["symbol"]).delete()
     return ""
 
 

@@ -22,6 +22,7 @@ MOVERS_A_SIDE = 6
 SESSIONS_SHOWN = 60
 FOUND_SHOWN = 9
 FOUND_LOOKED_AT = 200
+TILES = 300  # more would be too small to point at
 MAP_WIDTH, MAP_HEIGHT = 720, 300
 PHONE_WIDTH, PHONE_HEIGHT = 358, 420
 Rows = list[dict[str, Any]]
@@ -65,6 +66,7 @@ class Heatmap:
     rows: Mapping[str, dict[str, Any]]
     without: list[str]
     equal: bool
+    of: int
 
 
 def heatmap(rows: Rows) -> Heatmap:
@@ -76,16 +78,18 @@ def heatmap(rows: Rows) -> Heatmap:
     stocks = [row for row in rows if row["sector"] and row["type"] != "ETF"] or [row for row in rows if row["sector"]]
     equal = not any(row["market_cap"] for row in stocks)
     groups: dict[str, list[tuple[str, float]]] = defaultdict(list)
-    for row in stocks:
+    drawn = sorted(stocks, key=lambda row: (-(row["market_cap"] or 0), row["symbol"]))[:TILES]
+    for row in drawn:
         weight = 1.0 if equal else row["market_cap"]
         if weight:
             groups[row["sector"]].append((row["symbol"], float(weight)))
     return Heatmap(
         groups=treemap(list(groups.items()), width=MAP_WIDTH, height=MAP_HEIGHT),
         narrow=treemap(list(groups.items()), width=PHONE_WIDTH, height=PHONE_HEIGHT),
-        rows={row["symbol"]: {**row, "previous": close_before(row)} for row in stocks},
-        without=[] if equal else sorted(row["symbol"] for row in stocks if not row["market_cap"]),
+        rows={row["symbol"]: {**row, "previous": close_before(row)} for row in drawn},
+        without=[] if equal else sorted(row["symbol"] for row in drawn if not row["market_cap"]),
         equal=equal,
+        of=len(stocks),
     )
 
 
@@ -155,11 +159,11 @@ def overview(request: HttpRequest, board: Board) -> HttpResponse:
     def drawn(chosen: Rows, size: tuple[int, int] = SMALL) -> Rows:
         return [{**row, "line": lined.line(row, size), "previous": close_before(row)} for row in chosen]
 
-    found = (
-        Detection.objects.newest_first().filter(detection_timestamp__lte=survey.as_of)
-        if board.asked_at
-        else Detection.objects.newest_first()
-    )
+    found = Detection.objects.newest_first()
+    if board.asked_at:
+        found = found.filter(detection_timestamp__lte=survey.as_of).order_by("-detection_timestamp", "-id")
+    if board.universe != board.streamed:
+        found = found.filter(symbol_id__in=by_symbol)
     sectors = sorted(
         (row for row in survey.sectors if row["sector"]), key=lambda row: (row["change_day"] is None, -(row["change_day"] or 0))
     )

@@ -13,7 +13,7 @@ from dashboards.grid.columns import COLUMNS, SETS, columns_of
 from dashboards.ledes import market
 from dashboards.models import SavedScreen, Watchlist
 from dashboards.templatetags.wording import raw
-from dashboards.views.board import Board, board_page, close_before, day_lines, session_of, user_of
+from dashboards.views.board import Board, board_page, close_before, day_lines, page_of, session_of, user_of
 
 PRESETS: tuple[tuple[str, dict[str, str]], ...] = (
     ("All", {}),
@@ -22,7 +22,7 @@ PRESETS: tuple[tuple[str, dict[str, str]], ...] = (
     ("RVOL at least 2", {"rvol_min": "2"}),
     ("Falling 2% or more", {"day_max": "-2"}),
 )
-RESERVED = {"universe", "as_of", "format"}
+RESERVED = {"universe", "as_of", "format", "page"}
 Rows = list[dict[str, Any]]
 
 
@@ -44,7 +44,7 @@ def grid(request: HttpRequest, board: Board, rows: Rows, state: filters.State) -
         "heads": [
             {
                 "column": column,
-                "link": _query(request, sort=links.get(column.key)) if column.kind != "today" else None,
+                "link": _query(request, sort=links.get(column.key), page=None) if column.kind != "today" else None,
                 "aria": ("descending" if order[column.key] else "ascending") if column.key in order else "none",
             }
             for column in columns
@@ -62,7 +62,7 @@ def _query(request: HttpRequest, **changes: str | None) -> str:
 
 def presets(request: HttpRequest, rows: Rows) -> list[tuple[str, str, int, bool]]:
     """Return (words, address, how many rows, whether chosen) of the filters most asked for."""
-    kept = {name: value for name, value in request.GET.items() if value and name in {*RESERVED, "set", "sort"}}
+    kept = {name: value for name, value in request.GET.items() if value and name in {"universe", "as_of", "set", "sort"}}
     asked = {name: value for name, value in request.GET.items() if value and name not in {*RESERVED, "set", "sort"}}
     found = []
     for words, wanted in PRESETS:
@@ -89,8 +89,9 @@ def rankings(request: HttpRequest, board: Board) -> HttpResponse:
     rows = filters.ordered([row for row in every if filters.matches(row, state)], state.sort)
     if request.GET.get("format") == "csv":
         return as_csv(board, rows)
+    shown, page = page_of(request, rows)
     told = (lambda: market.filtered(len(rows), len(every), state.words)) if state.filtered else (lambda: market.rankings(every))
-    query = urlencode({name: value for name, value in request.GET.items() if value and name not in {"as_of", "format"}})
+    query = urlencode({name: value for name, value in request.GET.items() if value and name not in {"as_of", "format", "page"}})
     return render(
         request,
         "dashboards/rankings.html",
@@ -100,12 +101,13 @@ def rankings(request: HttpRequest, board: Board) -> HttpResponse:
             choices=choices(every),
             presets=presets(request, every),
             query=query,
-            as_csv=_query(request, format="csv"),
-            cleared=_query(request, **dict.fromkeys({"q", "stage", *filters.NUMBERS, *filters.CHOICES})),
+            as_csv=_query(request, format="csv", page=None),
+            cleared=_query(request, **dict.fromkeys({"page", "q", "stage", *filters.NUMBERS, *filters.CHOICES})),
             asked={name: request.GET.get(name, "") for name in ("q", "stage", "type", "sector", "industry", *filters.NUMBERS)},
             watchlists=list(Watchlist.objects.filter(user_id=user_of(request)).order_by("id")),
             saved=SavedScreen.objects.filter(user_id=user_of(request), query=query).first() if query else None,
-            **grid(request, board, rows, state),
+            page=page,
+            **grid(request, board, shown, state),
         ),
     )
 

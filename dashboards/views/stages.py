@@ -10,7 +10,7 @@ from django.shortcuts import render
 from dashboards.drawing.lines import stacked
 from dashboards.ledes import market
 from dashboards.templatetags.wording import NEW_YORK
-from dashboards.views.board import Board, board_page
+from dashboards.views.board import ROWS_A_PAGE, Board, board_page, page_of
 from patterns.models import MarketSurvey
 
 Rows = list[dict[str, Any]]
@@ -70,7 +70,7 @@ def stages(request: HttpRequest, board: Board) -> HttpResponse:
             {
                 "stage": key,
                 "count": len(rows),
-                "rows": rows if whole == key else rows[:LISTED],
+                "rows": rows[: ROWS_A_PAGE if whole == key else LISTED],
                 "more": max(0, len(rows) - LISTED),
                 "open": whole == key,
             }
@@ -123,7 +123,9 @@ def averages(request: HttpRequest, board: Board) -> HttpResponse:
     bucket = request.GET.get("bucket", "")
     known = {row["symbol"]: row for row in board.survey.rankings}
     rows = [with_cells(row, known.get(row["symbol"], {}), unit) for row in board.survey.averages if not bucket or row["bucket"] == bucket]
-    groups = grouped(rows, sort, unit)
+    ordered = [row for _, group in grouped(rows, sort, unit) for row in group]
+    shown, page = page_of(request, ordered)
+    groups = grouped(shown, sort, unit)
     counts = Counter(row["bucket"] for row in board.survey.averages)
     return render(
         request,
@@ -140,6 +142,7 @@ def averages(request: HttpRequest, board: Board) -> HttpResponse:
             buckets=[(name, words, counts[name]) for name, words in BUCKETS.items()],
             of=len(board.survey.averages),
             shown=len(rows),
+            page=page,
         ),
     )
 

@@ -74,6 +74,7 @@ live.watch("bars", (data, message) => {
 let asking = false;
 let askedAt = Date.now();
 let again = 0;
+let incoming = 0; // of when the survey is that is being taken in
 export const refreshed = new EventTarget();
 
 export async function refresh() {
@@ -105,6 +106,7 @@ function takeIn(fresh) {
   const now = next?.querySelector("[data-survey]")?.dataset.survey;
   if (!next || now === undefined || now === before) return;
   if (fresh.body.dataset.page !== document.body.dataset.page) { location.reload(); return; } // the first survey brings the whole page
+  incoming = Date.parse(now);
   morphChildren(main, next);
   const data = fresh.getElementById("initial");
   if (data && byId("initial")) byId("initial").textContent = data.textContent;
@@ -117,6 +119,8 @@ function takeIn(fresh) {
 function morph(from, to) {
   if (from.isEqualNode(to)) return;
   if (from.dataset?.last !== undefined && to.dataset?.last !== undefined) {
+    const quote = prices.get(from.closest("[data-symbol]")?.dataset.symbol);
+    if (quote && quote.at > incoming) return; // the socket was quicker than the survey
     replace(from, to.textContent, Number(to.dataset.last) - Number(from.dataset.last));
     from.dataset.last = to.dataset.last;
     return;

@@ -3,6 +3,7 @@
 import csv
 from datetime import UTC, datetime, timedelta
 from io import StringIO
+from types import SimpleNamespace
 
 import pytest
 from django.db import connection
@@ -10,7 +11,9 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from dashboards.models import SavedScreen, Watchlist
-from marketdata.models import Universe
+from dashboards.views.breadth import usual
+from dashboards.views.overview import advancing
+from marketdata.models import Session, Universe
 from tests.conftest import load_first_rows
 from tests.dashboards.surveys import AS_OF, CLOSE, breadth, make_survey, placed, ranked, staged
 from tests.people import make_user, session_client, token_client
@@ -134,6 +137,18 @@ def test_what_is_asked_wrongly_is_refused_in_one_sentence(reader):
     assert "?universe=combo_test" in unknown.content.decode()
 
 
+@pytest.mark.parametrize(
+    "query",
+    ["as_of=9999-12-31", "as_of=0001-01-01", "as_of=1e400", "universe=%00", "universe=:", "page=0", "sort=,,-", "length=x", "sector=%00", "all=%00",
+     "as_of=2026-11-20T25:00", "bucket=%F0%9F%92%A9", "rs_min=1e999", "set=%00", "format=xml"],
+)  # fmt: skip
+def test_no_address_breaks_a_page(reader, query):
+    make_survey()
+
+    for page in BOARDS:
+        assert reader.get(f"{page}?{query}").status_code in {200, 400, 404}
+
+
 def test_another_universe_is_shown_by_its_own_survey(reader):
     make_survey()
     make_survey(universe="combo_test", rankings=[ranked("XLK")])
@@ -214,6 +229,18 @@ def test_the_rankings_filter_sort_and_say_so(reader):
     assert "is no number" in text_of(reader, "/rankings/?rs_min=high")
 
 
+def test_a_long_list_comes_in_pages_that_keep_filter_and_order(reader):
+    make_survey(rankings=[ranked(f"S{n:04}", n) for n in range(1, 1203)])
+
+    third = reader.get("/rankings/?sort=rank&page=3")
+
+    assert [third.context["rows"][0]["symbol"], len(third.context["rows"])] == ["S1001", 202]
+    assert "1001 to 1202 of 1202" in third.content.decode()
+    assert "?sort=rank&amp;page=2" in third.content.decode()
+    assert symbols_of(reader, "/rankings/?page=x")[0] == "S0001"
+    assert len(list(csv.reader(StringIO(reader.get("/rankings/?page=3&format=csv").content.decode())))) == 1203
+
+
 def test_the_csv_holds_the_filtered_rows_and_no_formula(reader):
     make_survey(rankings=[ranked("AAPL", 1, name="=HYPERLINK(1)"), ranked("XOM", 2, sector="Energy")])
 
@@ -269,6 +296,17 @@ def test_breadth_draws_today_cuts_what_is_missing_and_remembers_a_month_ago(read
     assert [one["chart"] is not None for one in page.context["year"]] == [True] * 5
 
 
+def test_what_is_usual_at_a_time_of_day_needs_several_sessions():
+    session = Session(open=datetime(2026, 11, 20, 14, 30, tzinfo=UTC), close=datetime(2026, 11, 20, 21, tzinfo=UTC))
+    at = datetime(2026, 11, 2, 15, tzinfo=UTC)
+    rows = [SimpleNamespace(as_of=at + timedelta(days=day), breadth=breadth(day, 10 - day, unchanged=0)) for day in range(11)]
+    rows += [SimpleNamespace(as_of=at.replace(hour=16), breadth=breadth())]
+
+    found = usual(rows, advancing, session)
+
+    assert found == [(datetime(2026, 11, 20, 15, tzinfo=UTC).timestamp(), 20.0, 80.0)]
+
+
 def test_the_averages_group_by_sector_and_sort_by_distance(reader):
     make_survey()
 
@@ -301,6 +339,7 @@ def test_a_list_is_made_filled_ordered_noted_and_deleted_by_its_owner_alone(read
     assert "earnings on Thursday" in page.content.decode()
     assert "Chips: 2 of 2 up, 0 down." in page.content.decode()
     assert symbols_of(reader, f"/watchlists/{chips.pk}/?sort=-symbol") == ["NVDA", "AAPL"]
+    assert reader.post(change, {"do": "remove", "symbol": "A\x00"}).status_code == 302
     assert "There is no symbol “NOSUCH” here." in reader.post(change, {"do": "add", "symbol": "NOSUCH"}, follow=True).content.decode()
 
     stranger = session_client(make_user("grace"))
@@ -322,6 +361,7 @@ def test_any_filter_becomes_a_screen_that_counts_what_it_finds_now(reader, user)
     row = reader.get("/screens/").context["rows"][0]
     assert (row["count"], row["of"], [one["symbol"] for one in row["first"]]) == (1, 2, ["XOM"])
     assert "You have a screen “Oil” already" in reader.post("/screens/new/", {"name": "Oil", "query": ""}, follow=True).content.decode()
+    assert "too long to keep" in reader.post("/screens/new/", {"name": "Long", "query": "q=" + "é" * 400}, follow=True).content.decode()
     assert "This view is the screen" in text_of(reader, screen.path)
     session_client(make_user("grace")).post(f"/screens/{screen.pk}/delete/")
     assert SavedScreen.objects.exists()
