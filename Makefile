@@ -4,11 +4,13 @@ PYTHON ?= python3
 V := .venv/bin/python
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 .DEFAULT_GOAL := help
-.PHONY: help run test lint install bench clean
+.PHONY: help run test faults lint install bench clean
 
 help:
 	@echo "make run [PORT=8000]   the whole stack; prints the address and the first login"
 	@echo "make test              installs what it needs and runs every test"
+	@echo "make faults            every fault at its full size and number, within 20 minutes"
+	@echo "make bench [ARGS=--json] measures against limits and peers"
 	@echo "make lint              ruff, mypy, import contracts"
 
 install: .venv/base
@@ -36,6 +38,18 @@ run: .venv/base
 
 test: .venv/test
 	@$(V) -m tests.run $(ARGS)
+
+faults: .venv/test
+	@$(V) -m tests.run tests/faults --full -m "faults or not faults" --durations=15 $(ARGS)
+
+bench: .venv/test .cache/peers/done
+	@$(V) -m tests.run bench $(ARGS)
+
+# The peers bring other versions of what we use, so they live apart
+.cache/peers/done: requirements/bench.txt
+	$(PYTHON) -m venv .cache/peers
+	.cache/peers/bin/python -m pip install -q -r requirements/bench.txt
+	@touch $@
 
 lint: .venv/dev
 	$(V) -m ruff check .

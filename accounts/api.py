@@ -7,7 +7,7 @@ from django.http import Http404
 from django.utils import timezone
 from drf_spectacular.utils import extend_schema
 from rest_framework.authentication import BaseAuthentication
-from rest_framework.exceptions import APIException, AuthenticationFailed, Throttled
+from rest_framework.exceptions import APIException, AuthenticationFailed, PermissionDenied, Throttled, ValidationError
 from rest_framework.parsers import FormParser, JSONParser
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
@@ -15,11 +15,14 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from accounts import limits
-from accounts.authentication import user_for_password
+from accounts.adapters import must_have_second_factor
+from accounts.authentication import has_second_factor, second_factor_fits, user_for_password
 from accounts.models import ApiToken, User
 from accounts.serializers import Appearance, NewToken, TokenList, TokenRequest, TokenRow
 
 WRONG = "This username and password do not open the door."
+SESSION_ONLY: Any = [{"session": []}]  # drf-spectacular's types know names only, its code takes the whole requirement
+WRONG_CODE = "This code does not fit, or was used before. Wait for the next one."
 
 
 class SigningInUnavailable(APIException):
@@ -43,7 +46,7 @@ class Tokens(APIView):
         """Return what WWW-Authenticate says, also on a POST, which has no authenticators."""
         return "Bearer"
 
-    @extend_schema(responses=TokenList, operation_id="tokens_list")
+    @extend_schema(responses=TokenList, auth=SESSION_ONLY, operation_id="tokens_list")
     def get(self, request: Request) -> Response:
         """List one's own tokens, newest first; the revoked are gone, the expired are still there."""
         tokens = ApiToken.objects.standing().filter(user=_user(request))
@@ -55,7 +58,7 @@ class Tokens(APIView):
         wish = TokenRequest(data=request.data)
         wish.is_valid(raise_exception=True)
         asked = wish.validated_data
-        user = _signed_in(request, asked["username"], asked["password"])
+        user = _signed_in(request, asked["username"], asked["password"], asked["code"])
         expires_at = timezone.now() + timedelta(days=asked["days"])
         row, text = ApiToken.objects.issue(user, scopes=asked["scopes"], expires_at=expires_at, name=asked["name"])
         answer = {"token": text, **TokenRow(row).data}
@@ -63,15 +66,22 @@ class Tokens(APIView):
         return Response(answer, status=201, headers={"Cache-Control": "no-store"})
 
 
-def _signed_in(request: Request, name: str, password: str) -> User:
+def _signed_in(request: Request, name: str, password: str, code: str) -> User:
     try:
         user = user_for_password(request, name, password)
+        if user is None:
+            raise AuthenticationFailed(WRONG)
+        if has_second_factor(user):
+            if not code:
+                raise ValidationError({"code": "This user has a second factor: send the code of the authenticator as well."})
+            if not second_factor_fits(request, user, code):
+                raise AuthenticationFailed(WRONG_CODE)
+        elif must_have_second_factor(user):
+            raise PermissionDenied("Administrators need a second factor here: turn it on at /accounts/second-factor/on/ first.")
     except limits.TooManyTriesError as error:
         raise Throttled(wait=error.wait_seconds, detail=str(error)) from None
     except limits.CountUnavailableError as error:
         raise SigningInUnavailable(str(error)) from None
-    if user is None:
-        raise AuthenticationFailed(WRONG)
     return user
 
 
@@ -82,7 +92,7 @@ def _user(request: Request) -> User:
 class Token(APIView):
     """One of one's own tokens."""
 
-    @extend_schema(responses={204: None}, operation_id="tokens_revoke")
+    @extend_schema(responses={204: None}, auth=SESSION_ONLY, operation_id="tokens_revoke")
     def delete(self, request: Request, prefix: str) -> Response:
         """Revoke it: the next request with it is refused."""
         token = ApiToken.objects.standing().filter(user=_user(request), prefix=prefix).first()

@@ -10,4 +10,4 @@ class AccountsConfig(AppConfig):
 
     def ready(self) -> None:
         """Plug the receivers in."""
-        from accounts import receivers  # noqa: F401 - connecting is its effect
+        from accounts import checks, receivers  # noqa: F401 - connecting and registering is their effect

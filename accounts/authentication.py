@@ -1,8 +1,11 @@
 """Who is asking: a token in the Authorization header, a session cookie, a name with a password. DRF's defaults, named in settings only."""
 
+import logging
 from datetime import timedelta
 from typing import Any
 
+from allauth.mfa.models import Authenticator
+from django.conf import settings
 from django.contrib.auth import authenticate
 from django.http import HttpRequest
 from django.utils import timezone
@@ -14,6 +17,7 @@ from rest_framework.request import Request
 from accounts import limits
 from accounts.models import TOKEN_FORM, ApiToken, User
 
+log = logging.getLogger(__name__)
 REFUSED = "The token is not valid: it is unknown, expired or revoked. Make a new one with POST /api/tokens/."
 NOTE_USE_EVERY = timedelta(minutes=1)
 
@@ -37,13 +41,42 @@ def user_for_password(request: HttpRequest | Request, name: str, password: str) 
     TooManyTriesError and CountUnavailableError of `limits`, before the password is looked at.
     """
     address = request.META.get("REMOTE_ADDR", "")
-    limits.take_try(name, address)
+    _take_try(name, address)
     # Django hashes the password also where nobody has that name, and refuses the disabled after it
     user = authenticate(request, username=name, password=password)
     if isinstance(user, User):
         limits.forgive_tries(name, address)
         return user
     return None
+
+
+def has_second_factor(user: User) -> bool:
+    """Return whether signing in asks this user for a code."""
+    return bool(Authenticator.objects.filter(user=user, type=Authenticator.Type.TOTP).exists())
+
+
+def second_factor_fits(request: HttpRequest | Request, user: User, code: str) -> bool:
+    """
+    Return whether `code` is the authenticator's of this moment or an unused recovery code; either is used up by it.
+
+    TooManyTriesError and CountUnavailableError of `limits`, before the code is looked at.
+    """
+    name, address = f"second factor of {user.pk}", request.META.get("REMOTE_ADDR", "")
+    _take_try(name, address)
+    fits = any(factor.wrap().validate_code(code) for factor in Authenticator.objects.filter(user=user)) and limits.use_code(user.pk, code)
+    if fits:
+        limits.forgive_tries(name, address)
+    else:
+        log.warning("second factor of user %s refused from %s", user.pk, address)
+    return fits
+
+
+def _take_try(name: str, address: str) -> None:
+    try:
+        limits.take_try(name, address)
+    except limits.TooManyTriesError:
+        log.warning("sign-in of %.60r from %s waits: too many tries", name, address)
+        raise
 
 
 class TokenAuthentication(authentication.BaseAuthentication):
@@ -82,4 +115,9 @@ class SessionScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-
 
     def get_security_definition(self, auto_schema: Any) -> dict[str, str]:  # noqa: ARG002 - drf-spectacular's signature
         """Return the security scheme object."""
-        return {"type": "apiKey", "in": "cookie", "name": "sessionid", "description": "The session of the signed-in browser."}
+        return {
+            "type": "apiKey",
+            "in": "cookie",
+            "name": settings.SESSION_COOKIE_NAME,
+            "description": "The session of the signed-in browser.",
+        }

@@ -14,6 +14,10 @@ class TokenRequest(serializers.Serializer[Any]):
 
     username = serializers.CharField(max_length=150, trim_whitespace=False)
     password = serializers.CharField(max_length=1000, trim_whitespace=False, write_only=True, style={"input_type": "password"})
+    code = serializers.CharField(
+        max_length=20, required=False, default="", allow_blank=True, write_only=True,
+        help_text="of the second factor, where the user has one: six digits of the authenticator, or a recovery code",
+    )  # fmt: skip
     name = serializers.CharField(max_length=100, required=False, default="", allow_blank=True, help_text="what it is for; people see it")
     scopes = serializers.ListField(
         child=serializers.ChoiceField(choices=Scope.choices), required=False, default=READ_SCOPES, allow_empty=False, max_length=20

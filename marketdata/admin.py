@@ -3,6 +3,7 @@
 from typing import Any
 
 from django.contrib import admin
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
@@ -11,11 +12,13 @@ from marketdata.models import (
     AuditEntry,
     Bar,
     BarRevision,
+    Closure,
     DeadTask,
     Dividend,
     FeedOrigin,
     FeedSpan,
     Gap,
+    Halt,
     Heartbeat,
     Job,
     LoggedError,
@@ -29,6 +32,7 @@ from marketdata.models import (
     Universe,
     WriterLease,
 )
+from marketdata.reconciliation import match_percent
 
 BARS_SHOWN = 20
 COLUMNS = ("start (UTC)", "open", "high", "low", "close", "volume", "trades", "source", "revision", "final")
@@ -123,7 +127,7 @@ class UniverseAdmin(KeyStays):
 
 @admin.register(Session)
 class SessionAdmin(KeyStays):
-    """The exchange's days: closures that no calendar foresaw are edited here."""
+    """The exchange's days: hours that no calendar foresaw are edited here (with a note, so that they stay). A deleted day is a closure."""
 
     list_display = ["date", "calendar", "pre_open", "open", "close", "post_close", "note"]
     fields = ["date", "calendar", "pre_open", "open", "close", "post_close", "note"]
@@ -131,6 +135,33 @@ class SessionAdmin(KeyStays):
     search_fields = ["note"]
     date_hierarchy = "date"
     ordering = ["-date"]
+
+    def delete_model(self, request: HttpRequest, obj: Session) -> None:
+        """Close the day: without that the next start would bring its session back."""
+        Closure.objects.get_or_create(date=obj.date, defaults={"note": f"closed by {request.user}"})
+        super().delete_model(request, obj)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Session]) -> None:
+        """Close the days."""
+        for session in queryset:
+            Closure.objects.get_or_create(date=session.date, defaults={"note": f"closed by {request.user}"})
+        super().delete_queryset(request, queryset)
+
+
+@admin.register(Closure)
+class ClosureAdmin(KeyStays):
+    """Days that are closed although the calendar says otherwise. Taken out, the session comes back at the next start of `stream_ticks`."""
+
+    list_display = ["date", "note"]
+    date_hierarchy = "date"
+
+
+@admin.register(Halt)
+class HaltAdmin(Looking):
+    """Trading pauses as the feed announced them."""
+
+    list_display = ["symbol_id", "began_at", "ended_at"]
+    search_fields = ["=symbol__symbol"]
 
 
 @admin.register(RejectedEvent)
@@ -175,7 +206,25 @@ class FeedSpanAdmin(Looking):
 class ReconciliationAdmin(Looking):
     """Each night's comparison with REST."""
 
-    list_display = ["date", "source", "compared", "matched", "differing", "missing_here", "missing_there", "repaired", "finished_at"]
+    list_display = [
+        "date",
+        "source",
+        "match",
+        "compared",
+        "matched",
+        "differing",
+        "missing_here",
+        "missing_there",
+        "repaired",
+        "finished_at",
+    ]
+    list_filter = ["source"]
+    date_hierarchy = "date"
+
+    @admin.display(description="match %")
+    def match(self, report: Reconciliation) -> float | None:
+        """Return how many of all minutes agree in every field."""
+        return match_percent(report)
 
 
 @admin.register(Split)

@@ -8,9 +8,6 @@ from django.contrib.postgres.aggregates import ArrayAgg
 from django.db.models import Count, Q, QuerySet
 from django.http import Http404
 from django.utils import timezone
-from django.utils.decorators import method_decorator
-from django.views.decorators.cache import cache_control
-from django.views.decorators.http import conditional_page
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.exceptions import APIException, ValidationError
 from rest_framework.permissions import SAFE_METHODS
@@ -57,11 +54,7 @@ ROOT = datetime(1970, 1, 1, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
 SYMBOL_IN_PATH = OpenApiParameter("symbol", str, OpenApiParameter.PATH, description="the ticker, case kept")
 
-# The answer's own bytes make the ETag: nothing that changes the answer can be forgotten in it
-revalidated = method_decorator([cache_control(private=True, no_cache=True), conditional_page], name="dispatch")
 
-
-@revalidated
 class RecentTicks(APIView):
     """The newest stored minutes of one symbol."""
 
@@ -80,7 +73,6 @@ class RecentTicks(APIView):
         return Response(TicksAnswer({"symbol": asked["symbol"], "count": len(newest), "ticks": newest[::-1]}).data)
 
 
-@revalidated
 class Bars(APIView):
     """The stored bars of one symbol, page by page."""
 

@@ -39,11 +39,20 @@ class _Page(msgspec.Struct):
     next_url: str | None = None
 
 
+class _Details(msgspec.Struct):
+    results: dict[str, Any]
+
+
 _PAGES = msgspec.json.Decoder(_Page)
+_DETAILS = msgspec.json.Decoder(_Details)
 
 
 class HistoryError(RuntimeError):
     """REST did not give what was asked; the message says what to do."""
+
+
+class UnknownSymbolError(HistoryError):
+    """REST does not know the symbol."""
 
 
 class RestHistory:
@@ -155,6 +164,18 @@ class RestHistory:
                 ),
             )
 
+    def details(self, symbol: str) -> dict[str, Any] | None:
+        """Return what REST says of a symbol itself: name, type, primary_exchange, sic_code, market_cap …; None where it does not know it."""
+        what = f"details of {symbol}"
+        try:
+            answer = self._answer(what, lambda: self._client.get_ticker_details(quote(symbol, safe=""), raw=True))
+        except UnknownSymbolError:
+            return None
+        try:
+            return _DETAILS.decode(answer.data).results
+        except msgspec.MsgspecError as error:
+            raise HistoryError(f"{self.url} answered for {what} what cannot be read ({error}). Try again.") from None
+
     def _aggregates(self, symbol: str, timespan: str, first: str, last: str) -> Iterator[dict[str, Any]]:
         """Yield a symbol's bars, each once and in order: pages may overlap at their edges."""
         newest, repeats = -(1 << 63), 0
@@ -200,6 +221,8 @@ class RestHistory:
         except AuthError as error:
             raise HistoryError(f"{self.url} refused the key: {error}. Check MASSIVE_API_KEY.") from None
         except BadResponse as error:
+            if '"NOT_FOUND"' in str(error):
+                raise UnknownSymbolError(f"{self.url} knows no {what.rpartition(' ')[2]}.") from None
             raise HistoryError(f"{self.url} refused {what}: {str(error)[:200]}. Check MASSIVE_API_KEY and the plan.") from None
         except urllib3.exceptions.MaxRetryError as error:
             if isinstance(error.reason, urllib3.exceptions.ResponseError):

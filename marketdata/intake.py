@@ -2,13 +2,14 @@
 
 import logging
 from collections import Counter
+from typing import NamedTuple
 
 import msgspec
 
-from marketdata.bars.builder import BarBuilder
+from marketdata.bars.builder import SYMBOL, BarBuilder
 from marketdata.bars.snapshot import BarSnapshot
 from marketdata.feed.decode import RAW_KEPT, Rejection, decode, readable
-from marketdata.feed.events import LimitBand, MinuteAggregate, Quote, SecondAggregate, StatusMessage, Trade
+from marketdata.feed.events import PAUSED, Event, LimitBand, MinuteAggregate, Quote, SecondAggregate, StatusMessage, Trade, milliseconds
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +29,14 @@ class Report(msgspec.Struct):
     seconds: float = 0.0
 
 
+class Pause(NamedTuple):
+    """That a symbol was paused, or trades again, at a moment in Unix ms."""
+
+    symbol: str
+    at_ms: int
+    paused: bool
+
+
 class Intake:
     """Counts, folds and sorts what one line says."""
 
@@ -37,7 +46,9 @@ class Intake:
         self.report = Report()
         self.bars: list[BarSnapshot] = []
         self.rejections: list[Rejection] = []
+        self.pauses: list[Pause] = []
         self.last_event_ms = 0
+        self._paused: dict[str, bool] = {}
         self._symbols = symbols
         self._kinds = kinds
         self._minutes_seen: set[tuple[str, int]] = set()
@@ -47,25 +58,12 @@ class Intake:
         decoded = decode(frame)
         report = self.report
         report.frames += 1
-        newest = 0
         builder = self.builder
-        for event in decoded.events:
-            kind = type(event)
-            if kind is StatusMessage:
-                self.counts["status"] += 1
-                continue
-            report.events += 1
-            if report.events <= FIRST_EVENTS_LOGGED:
-                log.info("Event %s: %s", report.events, event)
-            if isinstance(event, Trade | SecondAggregate):
-                name = _KIND_NAMES[kind]
-                self.counts[name] += 1
-                if (self._symbols is not None and event.sym not in self._symbols) or (self._kinds is not None and name not in self._kinds):
-                    continue
-                builder.add(event)
-                newest = max(newest, event.t if isinstance(event, Trade) else event.e)
-            elif isinstance(event, Quote | LimitBand):
-                self.counts["Q" if isinstance(event, Quote) else "LULD"] += 1
+        self._count(decoded.events)
+        newest, others = builder.add_all(decoded.events, self._admits)
+        for event in others:
+            if isinstance(event, LimitBand):
+                self._note_band(event)
         if decoded.rejections:
             report.events += sum(1 for rejection in decoded.rejections if rejection.kind)
             self._reject(decoded.rejections)
@@ -73,6 +71,31 @@ class Intake:
             self._reject_refused()
         self.last_event_ms = builder.clock_ms
         return newest
+
+    def _count(self, events: list[Event]) -> None:
+        report, before = self.report, self.report.events
+        kinds = set(map(type, events))  # most frames hold one kind, and counting is slower than looking
+        counted = Counter(map(type, events)) if len(kinds) > 1 else dict.fromkeys(kinds, len(events))
+        for kind, number in counted.items():
+            self.counts[_KIND_NAMES[kind]] += number
+            if kind is not StatusMessage:
+                report.events += number
+        if before < FIRST_EVENTS_LOGGED:
+            told = [event for event in events if not isinstance(event, StatusMessage)]
+            for number, event in enumerate(told[: FIRST_EVENTS_LOGGED - before], before + 1):
+                log.info("Event %s: %s", number, event)
+
+    def _admits(self, event: Trade | SecondAggregate) -> bool:
+        return (self._symbols is None or event.sym in self._symbols) and (self._kinds is None or _KIND_NAMES[type(event)] in self._kinds)
+
+    def _note_band(self, band: LimitBand) -> None:
+        """Keep what changes between trading and pause; of a symbol's first band also that it trades: an earlier run may have seen it pause."""
+        if self._symbols is not None and band.ticker not in self._symbols:
+            return
+        at_ms, paused = milliseconds(band.t), PAUSED in band.i
+        if at_ms is not None and SYMBOL.fullmatch(band.ticker) and self._paused.get(band.ticker) is not paused:
+            self._paused[band.ticker] = paused
+            self.pauses.append(Pause(band.ticker, at_ms, paused))
 
     def _reject(self, rejections: list[Rejection]) -> None:
         for rejection in rejections:
@@ -122,4 +145,11 @@ class Intake:
             seen.clear()
 
 
-_KIND_NAMES: dict[type, str] = {Trade: "T", SecondAggregate: "A", MinuteAggregate: "AM", Quote: "Q", LimitBand: "LULD"}
+_KIND_NAMES: dict[type, str] = {
+    Trade: "T",
+    SecondAggregate: "A",
+    MinuteAggregate: "AM",
+    Quote: "Q",
+    LimitBand: "LULD",
+    StatusMessage: "status",
+}

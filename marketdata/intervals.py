@@ -69,10 +69,11 @@ GROUP BY bucket ORDER BY bucket {direction} LIMIT %(limit)s
 _BY_CLOCK = "date_bin(%(length)s, timestamp, timestamptz 'epoch')"
 _BY_NEW_YORK = "date_bin(%(length)s, timestamp AT TIME ZONE 'America/New_York', timestamp '2000-01-01') AT TIME ZONE 'America/New_York'"
 
-# A day of its own row is the exchange's; a day from minutes takes prices from the regular session and volume from all of it, as Massive does
+# A day that a feed gave is the exchange's. One from minutes, stored (rank 5) or made here, takes prices from the regular session and volume
+# from all of it, as Massive does
 _DAYS = """
 WITH official AS (
-    SELECT date, open, high, low, close, volume, vwap, trades, true AS own FROM ohlcv_daily
+    SELECT date, open, high, low, close, volume, vwap, trades, source > 5 AS own FROM ohlcv_daily
     WHERE symbol = %(symbol)s AND date >= %(first)s AND date < %(last)s {stored}
     ORDER BY date {direction} LIMIT %(limit)s
 ), made AS (

@@ -149,6 +149,11 @@ class Watch:
         if self._stopped():
             raise JobInterruptedError
 
+    @property
+    def total(self) -> int:
+        """Return how many steps there were in all."""
+        return self._progress[1] if self._progress is not None else 0
+
     def _run(self) -> None:
         try:
             while not self._end.wait(1.0 if self._progress is None else ALIVE_SECONDS / 2):
@@ -175,7 +180,8 @@ def work(job: Job, run: Callable[[Job, Watch], Report], *, stopped: Callable[[],
     try:
         with Watch(job, stopped=stopped) as watch:
             watch.step()
-            ended = {"state": JobState.DONE, "report": run(job, watch), "error": ""}
+            ended = {"state": JobState.DONE, "report": run(job, watch), "error": "", "step": ""}
+            ended |= dict.fromkeys(("done", "total"), watch.total)
     except JobCancelledError:
         ended = {"state": JobState.CANCELLED}
     except JobInterruptedError:

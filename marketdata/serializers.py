@@ -346,6 +346,7 @@ class CoverageRow(serializers.Serializer[Any]):
     expected = serializers.IntegerField(help_text="minutes of the session so far")
     bars = serializers.IntegerField()
     no_trade = serializers.IntegerField(help_text="the line was up, or REST was asked, and there was no trade")
+    halted = serializers.IntegerField(help_text="of no_trade: minutes of a trading pause that the feed announced")
     open = serializers.IntegerField(help_text="gaps that wait for REST")
     unproven = serializers.IntegerField(help_text="no evidence: before the first live minute, or not yet in the ledger")
     repaired = serializers.IntegerField(help_text="bars that REST brought for gaps")

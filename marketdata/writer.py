@@ -10,7 +10,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -19,6 +19,7 @@ from django.db import connections
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
+from marketdata.bars.session import Hours
 from marketdata.bars.sizes import decimal_text
 from marketdata.bars.snapshot import SHARE, BarChange, BarSnapshot, DailySnapshot
 from marketdata.feed.decode import Rejection
@@ -28,6 +29,7 @@ log = logging.getLogger(__name__)
 
 LOCK_CLASS = 0x7469636B  # "tick": our half of PostgreSQL's two-number advisory locks
 REVISION_LOCK = 0  # held for the length of a transaction that replaces bars
+LOCK_RETRY_SECONDS = 0.5
 REJECTIONS_PER_FLUSH = 1_000
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -120,6 +122,20 @@ ON CONFLICT (symbol, date) DO UPDATE SET
 WHERE (excluded.source, excluded.source_version) >= (day.source, day.source_version)
   AND (day.open, day.high, day.low, day.close, day.volume) IS DISTINCT FROM
       (excluded.open, excluded.high, excluded.low, excluded.close, excluded.volume)
+"""
+
+# Prices of the regular session, volume of the whole day, as the vendor's daily bars have them
+_STAGE_MADE_DAYS = """
+INSERT INTO staged_days
+SELECT symbol, %(date)s, (array_agg(open ORDER BY timestamp) FILTER (WHERE regular))[1], max(high) FILTER (WHERE regular),
+       min(low) FILTER (WHERE regular), (array_agg(close ORDER BY timestamp DESC) FILTER (WHERE regular))[1], sum(volume),
+       CASE WHEN bool_and(vwap IS NOT NULL OR volume = 0) AND sum(volume) > 0 THEN round(sum(vwap * volume) / sum(volume), 6) END,
+       CASE WHEN bool_and(trades IS NOT NULL) THEN sum(trades) END, %(source)s, %(version)s
+FROM (
+    SELECT *, timestamp >= %(open)s AND timestamp < %(close)s AS regular FROM ohlcv_1min
+    WHERE symbol = ANY(%(symbols)s::varchar[]) AND timestamp >= %(pre_open)s AND timestamp < %(post_close)s AND (complete OR is_final)
+) AS minute
+GROUP BY symbol HAVING bool_or(regular)
 """
 
 # Of a table without revisions xmax tells a new row (0) from a replaced one
@@ -228,7 +244,7 @@ class Writer:
             except WriterBusyError:
                 if time.monotonic() > end or stopped():
                     raise
-                time.sleep(0.5)
+                time.sleep(LOCK_RETRY_SECONDS)
 
     def _open(self) -> psycopg.Connection[Any]:
         """Open a direct connection: a session lock does not survive a transaction pooler."""
@@ -361,6 +377,20 @@ class Writer:
         self._known |= unknown
         return changed
 
+    def make_days(self, day: date, hours: Hours, symbols: Sequence[str], *, version: int) -> int:
+        """
+        Make the daily bars of one session from its stored minutes; return how many rows are new or changed.
+
+        Of the lowest rank: whatever a feed says of that day replaces them, and they replace nothing of it.
+        """
+        moments = {name: _moment(getattr(hours, name)) for name in ("pre_open", "open", "close", "post_close")}
+        with self.connection.transaction(), self.connection.cursor() as cursor:
+            self._check_fence(replaces_bars=False)
+            asked = {"date": day, "symbols": list(symbols), "source": Source.MADE_DAY, "version": version}
+            cursor.execute(_STAGE_MADE_DAYS, asked | moments)
+            cursor.execute(_UPSERT_DAYS)
+            return cursor.rowcount
+
     def copy_bars(self, text: str, *, first_ms: int, last_ms: int, symbols: Iterable[str]) -> tuple[Stored, list[Rejection]]:
         """
         Store bars that stand ready as lines of COPY's text format, columns as in `staged_bars`, at most one per key; return what changed.
@@ -461,7 +491,9 @@ class Writer:
     ) -> int:
         """Store a stretch of the live line, or how far it has come since; return its number."""
         if span is not None:
-            self.connection.execute("UPDATE feed_spans SET alive_until = %s, ended = %s WHERE id = %s", (alive_until, ended, span))
+            self.connection.execute(
+                "UPDATE feed_spans SET began_at = %s, alive_until = %s, ended = %s WHERE id = %s", (began_at, alive_until, ended, span)
+            )
             return span
         row = self.connection.execute(
             "INSERT INTO feed_spans (line, began_at, alive_until, symbols, kinds, ended) VALUES (%s, %s, %s, %s, %s, %s) RETURNING id",
@@ -469,6 +501,20 @@ class Writer:
         ).fetchone()
         assert row is not None
         return int(row[0])
+
+    def keep_pause(self, symbol: str, at: datetime, *, paused: bool) -> None:
+        """Store that a symbol was paused, or that its pause is over. A pause that lasts already, or none to end, changes nothing."""
+        if paused:
+            self._add_symbols({symbol} - self._known)
+            self.connection.execute(
+                "INSERT INTO halts (symbol, began_at) SELECT %(symbol)s::text, %(at)s::timestamptz WHERE NOT EXISTS "
+                "(SELECT 1 FROM halts WHERE symbol = %(symbol)s AND (ended_at IS NULL OR ended_at > %(at)s)) ON CONFLICT DO NOTHING",
+                {"symbol": symbol, "at": at},
+            )
+        else:
+            self.connection.execute(
+                "UPDATE halts SET ended_at = %s WHERE symbol = %s AND ended_at IS NULL AND began_at < %s", (at, symbol, at)
+            )
 
     def claim_origin(self, feed: str) -> None:
         """Mark the database as filled by `feed`. RuntimeError in one sentence where the other feed has filled it."""

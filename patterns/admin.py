@@ -1,12 +1,27 @@
-"""What was found, to look at in the admin. Nothing here is edited by hand."""
+"""What was found, to look at in the admin; what is looked for, to edit."""
 
+from collections import Counter
+from datetime import timedelta
 from typing import Any
 
 from django.contrib import admin
+from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest
+from django.shortcuts import get_object_or_404
+from django.template.response import TemplateResponse
+from django.urls import path, reverse
+from django.utils import timezone
+from django.utils.html import format_html
 
-from patterns.detectors import DETECTORS
-from patterns.models import Detection, IndicatorValue, MarketSurvey, ScanFailure, SweepMark
+from patterns.combinations import Trial, try_out
+from patterns.detectors import DETECTORS, SHAPES, name_of
+from patterns.detectors.rules import RuleError
+from patterns.forms import TrialForm
+from patterns.models import Combination, Detection, DetectorDefinition, IndicatorValue, MarketSurvey, ScanFailure, SweepMark
+from patterns.windows import moment_of
+
+TRIAL_DAYS = 2
+FIRINGS_SHOWN, SYMBOLS_SHOWN = 200, 30
 
 
 class Looking(admin.ModelAdmin):  # type: ignore[type-arg]  # the class cannot be subscripted at run time
@@ -36,7 +51,9 @@ class PatternFilter(admin.SimpleListFilter):
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:  # noqa: ARG002 - Django's signature
         """Return what can be chosen."""
-        return sorted(((kind, detector.name) for kind, detector in DETECTORS.items()), key=lambda choice: choice[1])
+        known = {kind: detector.name for kind, detector in (DETECTORS | SHAPES).items()}
+        known |= dict(Combination.objects.values_list("key", "name"))
+        return sorted(known.items(), key=lambda choice: choice[1])
 
     def queryset(self, request: HttpRequest, queryset: Any) -> Any:  # noqa: ARG002 - Django's signature
         """Return what was chosen."""
@@ -56,8 +73,7 @@ class DetectionAdmin(Looking):
     @admin.display(description="pattern", ordering="pattern_type")
     def pattern(self, detection: Detection) -> str:
         """Return the pattern's human name."""
-        detector = DETECTORS.get(detection.pattern_type)
-        return detector.name if detector else detection.pattern_type
+        return name_of(detection.pattern_type)
 
 
 @admin.register(IndicatorValue)
@@ -83,6 +99,94 @@ class SweepMarkAdmin(Looking):
     """How far the sweep has come."""
 
     list_display = ["timeframe", "through", "busy_until"]
+
+
+# ---- What is looked for -----------------------------------------------------------------------------------------------------------------
+
+
+@admin.register(DetectorDefinition)
+class DetectorDefinitionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # the class cannot be subscripted at run time
+    """The patterns of the code: which are looked for, and on which intervals."""
+
+    list_display = ["name", "pattern_type", "kind", "enabled", "intervals"]
+    list_editable = ["enabled"]
+    list_filter = ["kind", "enabled"]
+    search_fields = ["name", "pattern_type"]
+    fields = ["pattern_type", "name", "kind", "enabled", "intervals"]
+    readonly_fields = ["pattern_type", "name", "kind"]
+    list_per_page = 200
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        """Return all of them, those too that the code has since the last look."""
+        DetectorDefinition.objects.complete()
+        return super().get_queryset(request)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:  # noqa: ARG002 - Django's signature
+        """Return False: the code makes them."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002 - Django's signature
+        """Return False: disable one instead."""
+        return False
+
+
+@admin.register(Combination)
+class CombinationAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # the class cannot be subscripted at run time
+    """Combinations, with a trial of each over what is stored."""
+
+    list_display = ["name", "key", "timeframe", "direction", "enabled", "trial"]
+    list_filter = ["enabled", "timeframe", "direction"]
+    fields = ["key", "name", "description", "enabled", "timeframe", "direction", "within_bars", "rule", "trial"]
+    readonly_fields = ["trial"]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Combination | None = None) -> list[str]:
+        """Return what cannot be edited: the key of an existing one names its detections."""
+        return [*super().get_readonly_fields(request, obj), *(["key"] if obj else [])]
+
+    def get_urls(self) -> list[Any]:
+        """Add the page of a trial."""
+        page = path("<path:key>/trial/", self.admin_site.admin_view(self.show_trial), name="patterns_combination_trial")
+        return [page, *super().get_urls()]
+
+    @admin.display(description="trial")
+    def trial(self, combination: Combination) -> str:
+        """Return a link to the trial of a saved combination."""
+        if not combination.pk or combination._state.adding:
+            return "after saving"
+        return format_html(
+            '<a href="{}">how often it would have fired</a>', reverse("admin:patterns_combination_trial", args=[combination.pk])
+        )
+
+    def show_trial(self, request: HttpRequest, key: str) -> TemplateResponse:
+        """Show on how many bars of the last days the combination would have fired, and on which; nothing is stored."""
+        combination = get_object_or_404(Combination, pk=key)
+        if not self.has_view_permission(request, combination):
+            raise PermissionDenied
+        form = TrialForm(request.GET or {"days": TRIAL_DAYS})
+        context = self.admin_site.each_context(request) | {
+            "title": f"Trial: {combination.name}",
+            "combination": combination,
+            "form": form,
+            "opts": self.opts,
+        }
+        if form.is_valid():
+            days = form.cleaned_data["days"]
+            try:
+                context |= _told(try_out(combination, since=timezone.now() - timedelta(days=days)), days)
+            except RuleError as error:
+                context["faults"] = error.faults
+        return TemplateResponse(request, "admin/patterns/combination/trial.html", context)
+
+
+def _told(trial: Trial, days: int) -> dict[str, Any]:
+    """Return what the page says of a trial: the firings newest first, and how many on which symbol."""
+    newest = sorted(trial.firings, key=lambda one: (one.opened_at_ms, one.symbol), reverse=True)
+    shown = [
+        {"symbol": one.symbol, "at": moment_of(one.opened_at_ms), "confidence": one.confidence, "conditions": one.detail["conditions"]}
+        for one in newest
+    ]
+    by_symbol = Counter(one.symbol for one in trial.firings).most_common(SYMBOLS_SHOWN)
+    return {"trial": trial, "a_day": len(trial.firings) / days, "firings": shown[:FIRINGS_SHOWN], "by_symbol": by_symbol}
 
 
 @admin.register(MarketSurvey)

@@ -14,6 +14,7 @@ from marketdata.serializers import Parameters, ensure_symbol_form
 from patterns.curves import curves
 from patterns.models import Detection, IndicatorValue
 from patterns.serializers import IndicatorsAnswer, IndicatorsQuery, LinesAnswer, LinesQuery, PatternsAnswer, PatternsQuery
+from patterns.windows.asked import computed_values
 
 SYMBOL_IN_PATH = OpenApiParameter("symbol", str, OpenApiParameter.PATH, description="the ticker, case kept")
 FILTERS = {
@@ -45,22 +46,29 @@ class Patterns(APIView):
 
 
 class Indicators(APIView):
-    """The stored indicator values of one symbol."""
+    """The indicator values of one symbol."""
 
     required_scope = "read:patterns"
 
     @extend_schema(parameters=[SYMBOL_IN_PATH, IndicatorsQuery], responses=IndicatorsAnswer, operation_id="indicators_list")
     def get(self, request: Request, symbol: str) -> Response:
-        """Return values at bars that start in [from, to), oldest first; the newest ones where more fit than `limit`."""
+        """
+        Return values at bars that start in [from, to), oldest first; the newest ones where more fit than `limit`.
+
+        On 1m the averages of 100 and 200 bars are computed for the answer, all else is stored.
+        """
         ensure_symbol_form(symbol)
         asked = _checked(IndicatorsQuery, request)
-        rows = IndicatorValue.objects.of_symbol(symbol, timeframe=asked["timeframe"]).within(asked.get("from"), asked.get("to"))
-        if names := asked.get("name"):
-            rows = rows.named(names)
-        newest = list(rows.newest_first()[: asked["limit"]])
+        timeframe, start, end, limit = asked["timeframe"], asked.get("from"), asked.get("to"), asked["limit"]
+        rows = IndicatorValue.objects.of_symbol(symbol, timeframe=timeframe).within(start, end)
+        names = asked.get("name")
+        newest = list((rows.named(names) if names else rows).newest_first()[:limit])
+        if names:
+            computed = computed_values(symbol, timeframe, names, start=start, end=end, limit=limit, now=timezone.now())
+            newest = sorted([*newest, *computed], key=lambda row: (row.timestamp, row.indicator_name), reverse=True)[:limit]
         if not newest and not Symbol.objects.filter(pk=symbol).exists():
             raise Http404(f"There is no symbol {symbol[:20]}.")
-        answer = {"symbol": symbol, "timeframe": asked["timeframe"], "count": len(newest), "values": newest[::-1]}
+        answer = {"symbol": symbol, "timeframe": timeframe, "count": len(newest), "values": newest[::-1]}
         return Response(IndicatorsAnswer(answer).data)
 
 

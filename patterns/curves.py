@@ -9,10 +9,13 @@ import numpy as np
 from marketdata.bars.interval import INTRADAY, Candle
 from marketdata.bars.window import BarWindow, Floats
 from marketdata.intervals import candles
-from patterns.indicators.minute import NAMES, RECURSIVE, VWAP, minute_values
-from patterns.indicators.volume import session_sums
-from patterns.windows import NEVER, milliseconds_of, session_opens
+from patterns.indicators.catalogue import STORED, names_of, window_values
+from patterns.indicators.volume import no_sums, session_sums, traded_prices
+from patterns.windows import NEVER, milliseconds_of, sessions_around
 
+LIKE = "1h"  # intervals that are drawn and not scanned have the indicators of this one
+VWAP = "vwap"
+DRAWN = (*names_of(STORED[LIKE]), VWAP)
 LONGEST_SESSION = 1_500  # minutes: so many bars before the first one asked for may count in its VWAP
 
 
@@ -33,7 +36,11 @@ def curves(
     A value is a function of the same window of bars that a scan reads, so a line meets the stored value of its bar. None where too few
     bars are stored, where there is no volume, and for VWAP outside of regular hours or on bars longer than they are.
     """
-    before = max(RECURSIVE, LONGEST_SESSION // INTRADAY[interval] if VWAP in names and interval in INTRADAY else 0)
+    indicators = [indicator for indicator in STORED.get(interval, STORED[LIKE]) if set(indicator.names) & set(names)]
+    if interval == "1m":  # its long averages are not stored, and drawn all the same
+        indicators = [indicator for indicator in STORED[LIKE] if set(indicator.names) & set(names)]
+    longest = max((indicator.length for indicator in indicators), default=1)
+    before = max(longest, LONGEST_SESSION // INTRADAY[interval] if VWAP in names and interval in INTRADAY else 0)
     newest = candles(
         symbol, interval, start=None, end=end, forward=False, limit=limit + before, now=now, as_of=as_of, adjusted=adjusted
     )  # fmt: skip
@@ -42,11 +49,10 @@ def curves(
         return [], {name: [] for name in names}
     window = _window(symbol, bars)
     first = max(0, len(bars) - limit)
-    values = minute_values(window, np.arange(first, len(bars), dtype=np.int64))
-    values[VWAP] = _vwap(window, interval, cut=len(bars) == limit + before)[first:]
-    return [bar.start for bar in bars[first:]], {
-        name: [_known(value) for value in values[name].tolist()] for name in names if name in NAMES
-    }
+    values = window_values(window, np.arange(first, len(bars), dtype=np.int64), indicators) if indicators else {}
+    if VWAP in names:
+        values[VWAP] = _vwap(window, interval, cut=len(bars) == limit + before)[first:]
+    return [bar.start for bar in bars[first:]], {name: [_known(value) for value in values[name].tolist()] for name in names}
 
 
 def _window(symbol: str, bars: Sequence[Candle]) -> BarWindow:
@@ -64,13 +70,15 @@ def _vwap(window: BarWindow, interval: str, *, cut: bool) -> Floats:
     """Return the session's VWAP at each bar; NaN on days and weeks, and in the first session where more of it is stored than was read."""
     if interval not in INTRADAY:
         return np.full(len(window), np.nan)
-    opens = session_opens(window.opened_at_ms)
-    whole = opens.copy()
+    sessions = sessions_around(int(window.opened_at_ms[0]), int(window.opened_at_ms[-1]))
+    opens = sessions.opens_of(window.opened_at_ms)
     if cut and opens[0] != NEVER and window.opened_at_ms[0] > opens[0]:
-        whole[opens == opens[0]] = NEVER
-    nothing = np.zeros(1)
-    turnover, volume = session_sums(window, whole, begin=np.zeros(1, dtype=np.int64), turnover=nothing, volume=nothing)
-    return np.divide(turnover, volume, out=np.full(len(window), np.nan), where=volume > 0)
+        opens = np.where(opens == opens[0], NEVER, opens)
+    sums = session_sums(
+        window, opens, price=traded_prices(window), volume=window.volume, begin=np.zeros(1, dtype=np.int64), before=no_sums(1, value=0.0),
+        close_before=np.full(1, np.nan),
+    )  # fmt: skip
+    return sums.average()
 
 
 def _known(value: float) -> float | None:

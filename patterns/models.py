@@ -6,11 +6,17 @@ from datetime import date, datetime
 from typing import Any
 
 import msgspec
+from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import BrinIndex
+from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
 from django.db.models.functions import Coalesce
 
 from marketdata.models import Bar, Numeric, Session, Source, Symbol
+from patterns.detectors import DETECTORS, SHAPES
+from patterns.detectors.rules import Clause, RuleError, clauses_of
+from patterns.indicators.catalogue import INTERVALS
 
 GIVE_UP_AFTER = 3
 """Scans that are tried on one revision of a bar; one that a scan cannot survive must not take the worker with it for ever."""
@@ -63,7 +69,9 @@ class Detection(models.Model):
     """One pattern on one bar. Judged again when its bar is revised, never deleted by that."""
 
     symbol = models.ForeignKey(Symbol, on_delete=models.PROTECT, db_column="symbol", db_index=False, related_name="detections")
-    pattern_type = models.CharField(max_length=40, help_text="TA-Lib's name in lower case without cdl")
+    pattern_type = models.CharField(
+        max_length=40, help_text="of a candlestick TA-Lib's name in lower case without cdl; of a combination its key"
+    )
     timeframe = models.CharField(max_length=4)
     timestamp = models.DateTimeField(help_text="start of the bar spoken of")
     detection_timestamp = models.DateTimeField(help_text="when it was found")
@@ -72,7 +80,7 @@ class Detection(models.Model):
     status = models.CharField(max_length=10, choices=Status.choices, default=Status.STANDING)
     status_at = models.DateTimeField(help_text="when the status became what it is")
     bar_revision = models.IntegerField(help_text="revision of the bar that was judged")
-    detail = models.JSONField(default=dict, help_text="measures, trend context, geometry")
+    detail = models.JSONField(default=dict, help_text="conditions with value, threshold and whether passed; geometry, measures")
 
     objects = DetectionQuerySet.as_manager()
 
@@ -144,6 +152,12 @@ class ScannedBar(models.Model):
     scanned_at = models.DateTimeField()
     session_turnover = models.FloatField(null=True, help_text="price times volume from the regular open up to this bar; null outside")
     session_volume = models.FloatField(null=True, help_text="volume of the same bars: the next bar's VWAP goes on from here")
+    session_spread = models.FloatField(null=True, help_text="sum of volume · (price - VWAP)² of the same bars, for the VWAP's bands")
+    session_balance = models.FloatField(null=True, help_text="on-balance volume of the same bars")
+    close = models.FloatField(null=True, help_text="the close that was judged")
+    change = models.FloatField(
+        null=True, help_text="close ÷ close of the session before (of a day: of 20 sessions before); over SPY's it is the relative strength"
+    )
 
     class Meta:
         db_table = "scanned_bars"
@@ -188,6 +202,112 @@ class SweepMark(models.Model):
 
     def __str__(self) -> str:
         return f"{self.timeframe} through {self.through:%Y-%m-%d %H:%M:%S}"
+
+
+# ---- What is looked for -----------------------------------------------------------------------------------------------------------------
+
+
+class DefinitionQuerySet(models.QuerySet["DetectorDefinition"]):
+    """Questions to the definitions."""
+
+    def complete(self) -> "DefinitionQuerySet":
+        """Return all of them, after adding those that the code knows and the table does not: nobody has to load them first."""
+        known = set(self.values_list("pattern_type", flat=True))
+        missing = [row for row in _definitions_of_the_code() if row.pattern_type not in known]
+        if missing:
+            DetectorDefinition.objects.bulk_create(missing, ignore_conflicts=True)
+        return self.all()
+
+    def looked_for(self, timeframe: str) -> frozenset[str]:
+        """Return the patterns to look for on bars of an interval."""
+        chosen = self.complete().filter(enabled=True, intervals__contains=[timeframe])
+        return frozenset(chosen.values_list("pattern_type", flat=True))
+
+
+class DetectorDefinition(models.Model):
+    """That a pattern of the code is looked for, and on which intervals. What was found before it was switched off stays as it is."""
+
+    pattern_type = models.CharField(max_length=40, primary_key=True)
+    name = models.CharField(max_length=80)
+    kind = models.CharField(max_length=12, choices=[("candlestick", "candlestick"), ("shape", "chart pattern")])
+    enabled = models.BooleanField(default=True, help_text="looked for from the next scan on")
+    intervals = ArrayField(models.CharField(max_length=4), help_text="intervals on which it is looked for, joined by commas", blank=True)
+
+    objects = DefinitionQuerySet.as_manager()
+
+    class Meta:
+        db_table = "detector_definitions"
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def clean(self) -> None:
+        """Refuse intervals that the code does not look on. ValidationError names them."""
+        possible = intervals_of(self.pattern_type)
+        unknown = [interval for interval in self.intervals or [] if interval not in possible]
+        if unknown:
+            raise ValidationError(
+                {"intervals": f"{self.name} is not looked for on {', '.join(unknown)}; possible are {', '.join(possible)}."}
+            )
+
+
+def intervals_of(pattern_type: str) -> tuple[str, ...]:
+    """Return the intervals on which the code can look for a pattern."""
+    shape = SHAPES.get(pattern_type)
+    return shape.intervals if shape else INTERVALS
+
+
+def _definitions_of_the_code() -> list[DetectorDefinition]:
+    return [
+        DetectorDefinition(
+            pattern_type=kind, name=detector.name, kind="shape" if kind in SHAPES else "candlestick", intervals=list(intervals_of(kind))
+        )
+        for kind, detector in (DETECTORS | SHAPES).items()
+    ]
+
+
+class Combination(models.Model):
+    """
+    A rule over detections and indicators of several intervals, as data. It fires on a bar of its interval where all its clauses hold,
+    and did not on the bar before; what it finds are detections whose pattern is its key.
+    """
+
+    key = models.CharField(
+        max_length=40,
+        primary_key=True,
+        validators=[RegexValidator(r"^[a-z][a-z0-9_]*\Z", "Small letters, digits and _ only, a letter first.")],
+    )
+    name = models.CharField(max_length=80)
+    description = models.TextField(blank=True, default="")
+    enabled = models.BooleanField(default=True)
+    timeframe = models.CharField(max_length=4, choices=[(interval, interval) for interval in INTERVALS], help_text="on whose bars it fires")
+    direction = models.CharField(max_length=8, choices=Direction.choices)
+    within_bars = models.PositiveSmallIntegerField(
+        default=3, validators=[MinValueValidator(1), MaxValueValidator(100)],
+        help_text="how many of the newest bars of its interval a clause's pattern may be old; a clause may say otherwise with `within`",
+    )  # fmt: skip
+    rule = models.JSONField(help_text="a list of clauses, see docs/combinations.md")
+
+    class Meta:
+        db_table = "combinations"
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def clauses(self) -> tuple[Clause, ...]:
+        """Return the rule's clauses. RuleError says what is wrong with which."""
+        return clauses_of(self.rule, within=self.within_bars)
+
+    def clean(self) -> None:
+        """Refuse a rule that cannot be read, and the name of a pattern. ValidationError has a sentence for each clause at fault."""
+        if self.key in DETECTORS or self.key in SHAPES:
+            raise ValidationError({"key": f"A pattern is called {self.key} already."})
+        try:
+            self.clauses()
+        except RuleError as error:
+            raise ValidationError({"rule": list(error.faults)}) from None
 
 
 def missed_bars(*, imports_from: datetime) -> "models.QuerySet[Bar, tuple[str, datetime, int]]":

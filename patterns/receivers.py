@@ -4,6 +4,7 @@ import contextlib
 import logging
 import threading
 import time
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,16 +12,16 @@ from django.conf import settings
 from django.dispatch import receiver
 from kombu.exceptions import OperationalError
 
-from marketdata.bars.snapshot import BarChange
+from marketdata.bars.snapshot import MINUTE_MS, BarChange
 from marketdata.models import Source
 from marketdata.signals import bars_closed
-from patterns.scan import Key
 from patterns.tasks import scan_bars, survey_market
-from patterns.windows import milliseconds_of
+from patterns.windows import LENGTH_MS, Key, milliseconds_of
 
 log = logging.getLogger(__name__)
 
-TASK_BARS = 300
+TASK_BARS = {"1m": 300, "5m": 100, "15m": 60, "1h": 30}  # the longer the interval, the more minutes are behind a bar
+PRIORITY = {"1m": 0, "5m": 3, "15m": 6, "1h": 9}  # of Redis the lowest comes first: minutes never wait for what is made of them
 HINT_SECONDS = 300  # an older hint is the sweep's work by then
 REST_SECONDS = 5.0  # how long a broker that refused is not asked
 SECONDS_BETWEEN_WARNINGS = 60.0
@@ -35,19 +36,21 @@ class ScanQueue:
         self._warned_at = float("-inf")
         self._dropped = 0
 
-    def put(self, keys: list[Key]) -> None:
+    def put(self, keys: Iterable[Key], timeframe: str = "1m") -> None:
         """Queue the bars in tasks of some hundred, symbol by symbol."""
         ordered = sorted(keys)
-        for start in range(0, len(ordered), TASK_BARS):
-            self._send(ordered[start : start + TASK_BARS])
+        for start in range(0, len(ordered), TASK_BARS[timeframe]):
+            self._send(ordered[start : start + TASK_BARS[timeframe]], timeframe)
 
-    def _send(self, batch: list[Key]) -> None:
+    def _send(self, batch: list[Key], timeframe: str) -> None:
         with self._lock:
             if time.monotonic() < self._rest_until:
                 self._dropped += len(batch)
                 return
         try:
-            scan_bars.apply_async(args=(batch,), expires=HINT_SECONDS, retry=False, ignore_result=True)
+            scan_bars.apply_async(
+                args=(batch, timeframe), expires=HINT_SECONDS, retry=False, ignore_result=True, priority=PRIORITY[timeframe]
+            )
         except (OperationalError, OSError) as error:
             self._refused(batch, error)
 
@@ -66,15 +69,24 @@ queue = ScanQueue()
 
 @receiver(bars_closed, dispatch_uid="scan closed bars")
 def queue_scans(bars: list[BarChange], **_: Any) -> None:
-    """Bars were stored: have the whole and final ones scanned, imported ones only where they are recent."""
-    imports_from = milliseconds_of(datetime.now(UTC) - timedelta(days=settings.SCAN_IMPORTS_DAYS))
-    keys = [(change.bar.symbol, change.bar.opened_at_ms) for change in bars if _is_wanted(change, imports_from)]
-    if keys:
-        queue.put(keys)
+    """Bars were stored: have the whole and final ones scanned, imported ones only where they are recent, and the longer bars they end."""
+    now = datetime.now(UTC)
+    imports_from = milliseconds_of(now - timedelta(days=settings.SCAN_IMPORTS_DAYS))
+    wanted = [change for change in bars if _is_wanted(change, imports_from)]
+    queue.put([(change.bar.symbol, change.bar.opened_at_ms) for change in wanted])
+    for timeframe in list(TASK_BARS)[1:]:
+        queue.put(_made_of(wanted, timeframe, now_ms=milliseconds_of(now)), timeframe)
 
 
 def _is_wanted(change: BarChange, imports_from: int) -> bool:
     return (change.bar.complete or change.is_final) and (change.bar.source <= Source.VENDOR or change.bar.opened_at_ms >= imports_from)
+
+
+def _made_of(changes: Iterable[BarChange], timeframe: str, *, now_ms: int) -> set[Key]:
+    """Return the longer bars that these minutes end, or that are over already; whether one is, its scan decides from the table."""
+    length = LENGTH_MS[timeframe]
+    ends = ((change.bar.symbol, change.bar.opened_at_ms, change.bar.opened_at_ms // length * length) for change in changes)
+    return {(symbol, opened) for symbol, minute, opened in ends if minute + MINUTE_MS == opened + length or opened + length <= now_ms}
 
 
 # ---- Surveys of the market ----------------------------------------------------------------------------------------------------------------

@@ -1,34 +1,30 @@
 """What the REST of detections and indicators takes and gives: checked parameters in, JSON out."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from rest_framework import serializers
 
-from marketdata.bars.interval import INTERVALS
+from marketdata.bars.interval import INTERVALS as LENGTHS
 from marketdata.serializers import ExactNumber, MomentField, Parameters, SymbolField
-from patterns.detectors import DETECTORS
-from patterns.indicators.minute import NAMES
-from patterns.models import Detection, Direction, IndicatorValue, Status
+from patterns.curves import DRAWN
+from patterns.detectors import DETECTORS, SHAPES, name_of
+from patterns.indicators.catalogue import INTERVALS, NAMES, ON_DEMAND, names_of
+from patterns.models import Combination, Detection, Direction, IndicatorValue, Status
 
-TIMEFRAMES = ["1m"]
-
-
-def known_indicators(text: str) -> list[str]:
-    """Return the names in a text that joins them by commas. ValidationError tells the known ones."""
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    unknown = [name for name in names if name not in NAMES]
-    if unknown or not names:
-        raise serializers.ValidationError(f"No indicator is called {', '.join(unknown) or 'nothing'}. There are: {', '.join(NAMES)}.")
-    return names
+TIMEFRAMES = list(INTERVALS)
+KNOWN_NAMES = {timeframe: (*NAMES[timeframe], *names_of(ON_DEMAND.get(timeframe, ()))) for timeframe in INTERVALS}
+ALL_NAMES = tuple(dict.fromkeys(name for names in KNOWN_NAMES.values() for name in names))
 
 
 class PatternsQuery(Parameters):
     """GET /api/patterns/."""
 
     symbol = SymbolField(required=False, help_text="the ticker, case kept")
-    pattern = serializers.ChoiceField(
-        choices=list(DETECTORS), required=False, help_text="`pattern_type`: TA-Lib's name in lower case without cdl"
-    )
+    pattern = serializers.CharField(
+        max_length=40, required=False,
+        help_text="`pattern_type`: of a candlestick TA-Lib's name in lower case without cdl, of a chart pattern or a combination its key",
+    )  # fmt: skip
     timeframe = serializers.ChoiceField(choices=TIMEFRAMES, required=False, help_text="interval of the bar")
     direction = serializers.ChoiceField(choices=Direction.choices, required=False)
     status = serializers.ChoiceField(
@@ -41,12 +37,18 @@ class PatternsQuery(Parameters):
         r"^\d{1,18}\Z", required=False, help_text="`next` of the answer before", error_messages={"invalid": "Not a cursor."}
     )
 
+    def validate_pattern(self, value: str) -> str:
+        """Return the name. ValidationError where nothing is called so."""
+        if value not in DETECTORS and value not in SHAPES and not Combination.objects.filter(pk=value).exists():
+            raise serializers.ValidationError(f"There is no pattern or combination {value!r}.")
+        return value
+
 
 class IndicatorsQuery(Parameters):
     """GET /api/indicators/{symbol}/."""
 
     timeframe = serializers.ChoiceField(choices=TIMEFRAMES, default="1m", help_text="interval of the bars")
-    name = serializers.CharField(max_length=400, required=False, help_text=f"one or several joined by commas: {', '.join(NAMES)}")
+    name = serializers.CharField(max_length=400, required=False, help_text=f"one or several joined by commas: {', '.join(ALL_NAMES)}")
     to = MomentField(required=False, help_text="bars that start before it")
     limit = serializers.IntegerField(min_value=1, max_value=1000, default=100, help_text="values; the newest ones where more fit")
 
@@ -56,14 +58,26 @@ class IndicatorsQuery(Parameters):
 
     def validate_name(self, value: str) -> list[str]:
         """Return the names. ValidationError tells the known ones."""
-        return known_indicators(value)
+        names = [name.strip() for name in value.split(",") if name.strip()]
+        _ensure_known(names, ALL_NAMES, "No indicator is called")
+        return names
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """Return what was asked. ValidationError where an indicator does not exist on the interval."""
+        try:
+            _ensure_known(attrs.get("name", ALL_NAMES), KNOWN_NAMES[attrs["timeframe"]], f"On {attrs['timeframe']} there is no")
+        except serializers.ValidationError as error:
+            if "name" in attrs:
+                raise serializers.ValidationError({"name": error.detail}) from None
+        checked: dict[str, Any] = super().validate(attrs)
+        return checked
 
 
 class LinesQuery(Parameters):
     """GET /api/indicators/{symbol}/lines/."""
 
-    interval = serializers.ChoiceField(choices=list(INTERVALS), default="1m", help_text="length of a bar")
-    name = serializers.CharField(max_length=400, help_text=f"one or several joined by commas: {', '.join(NAMES)}")
+    interval = serializers.ChoiceField(choices=list(LENGTHS), default="1m", help_text="length of a bar")
+    name = serializers.CharField(max_length=400, help_text=f"one or several joined by commas: {', '.join(DRAWN)}")
     to = MomentField(required=False, help_text="bars that start before it")
     as_of = MomentField(required=False, help_text="from the bars as they stood at this moment")
     adjusted = serializers.BooleanField(default=False, help_text="from bars as after the splits that followed")
@@ -71,7 +85,9 @@ class LinesQuery(Parameters):
 
     def validate_name(self, value: str) -> list[str]:
         """Return the names. ValidationError tells the known ones."""
-        return known_indicators(value)
+        names = [name.strip() for name in value.split(",") if name.strip()]
+        _ensure_known(names, DRAWN, "No line is called")
+        return names
 
 
 class LinesAnswer(serializers.Serializer[Any]):
@@ -83,6 +99,12 @@ class LinesAnswer(serializers.Serializer[Any]):
     values = serializers.DictField(child=serializers.ListField(child=serializers.FloatField(allow_null=True)))
 
 
+def _ensure_known(names: Sequence[str], known: Sequence[str], sentence: str) -> None:
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
+        raise serializers.ValidationError(f"{sentence} {', '.join(unknown) or 'nothing'}. There are: {', '.join(known)}.")
+
+
 class DetectionRow(serializers.ModelSerializer[Detection]):
     """A detection: one pattern on one bar."""
 
@@ -90,7 +112,10 @@ class DetectionRow(serializers.ModelSerializer[Detection]):
     name = serializers.SerializerMethodField(help_text="what people call the pattern")
     timestamp = serializers.DateTimeField(help_text="start of the bar spoken of")
     detection_timestamp = serializers.DateTimeField(help_text="when it was found")
-    detail = serializers.DictField(help_text="trend before the pattern, measures behind the confidence, TA-Lib's grade, bars looked at")
+    detail = serializers.DictField(
+        help_text="`conditions` (name, measured, relation, threshold, passed), `geometry` (points, lines, level; null of candlesticks), and "
+        "of candlesticks the trend before, the measures behind the confidence, TA-Lib's grade, bars looked at"
+    )
 
     class Meta:
         model = Detection
@@ -100,9 +125,8 @@ class DetectionRow(serializers.ModelSerializer[Detection]):
         ]  # fmt: skip
 
     def get_name(self, detection: Detection) -> str:
-        """Return the pattern's human name; the stored one where this version no longer knows it."""
-        detector = DETECTORS.get(detection.pattern_type)
-        return detector.name if detector else detection.pattern_type
+        """Return the pattern's human name."""
+        return name_of(detection.pattern_type)
 
 
 class PatternsAnswer(serializers.Serializer[Any]):

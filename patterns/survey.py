@@ -16,10 +16,11 @@ from django.conf import settings
 from django.db import connection, transaction
 
 from marketdata.bars.window import Integers
+from marketdata.feed.listing import SECTOR_FUNDS, with_references
 from marketdata.models import Session, Symbol, Universe, UnknownUniverseError
 from patterns import panels
 from patterns.market.blocks import TAILS_UP_TO, Facts, survey
-from patterns.market.state import BENCHMARK, SECTOR_FUNDS, state
+from patterns.market.state import state
 from patterns.models import MarketSurvey, SurveyKind
 from patterns.panels import DayBook, HeldDays
 from patterns.signals import market_surveyed
@@ -31,7 +32,6 @@ BLOCKS = (
 )  # fmt: skip
 MINUTE = timedelta(minutes=1)
 RECENT = timedelta(days=1)
-REFERENCE = (BENCHMARK, *SECTOR_FUNDS)
 LOCK_CLASS, LOCK_SURVEY = 0x73757276, 1  # "surv"
 
 Survey = dict[str, Any]
@@ -82,7 +82,7 @@ def look(moment: datetime, keys: Sequence[str], *, now: datetime) -> list[Survey
     if session is None:
         raise NoSessionError(f"The calendar has no session that had begun at {moment:%Y-%m-%d %H:%M} UTC.")
     members = {key: Universe.objects.symbols_of(key) for key in keys}
-    symbols = sorted({*REFERENCE, *(symbol for some in members.values() for symbol in some)})
+    symbols = sorted(with_references([symbol for some in members.values() for symbol in some]))
     with panels.lock:
         return _look(moment, session, members, symbols, now=now)
 

@@ -18,10 +18,12 @@ from django.db.models import Q, QuerySet
 from marketdata.history import EXCHANGE_ZONE
 from marketdata.jobs import GONE_AFTER, Watch, claim, symbols_of, work
 from marketdata.models import Bar, Job, JobKind, JobState
-from patterns.models import Detection, IndicatorValue, ScanFailure, ScannedBar, SweepMark, missed_bars
-from patterns.scan import TIMEFRAME, Key, ScanReport, scan_apart
+from patterns.indicators.catalogue import INTERVALS
+from patterns.models import Detection, IndicatorValue, ScanFailure, ScannedBar, SweepMark
+from patterns.scan import ScanReport, scan_apart
 from patterns.survey import survey_closes, survey_minute, thin
-from patterns.windows import milliseconds_of
+from patterns.windows import LENGTH_MS, Key, milliseconds_of
+from patterns.windows.missed import MissedBar, missed_of
 from patterns.writer import count_attempts
 
 log = logging.getLogger(__name__)
@@ -38,17 +40,18 @@ LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @shared_task(bind=True, ignore_result=True)
-def scan_bars(self: "Task[Any, None]", keys: list[tuple[str, int]]) -> None:
+def scan_bars(self: "Task[Any, None]", keys: list[tuple[str, int]], timeframe: str = "1m") -> None:
     """
-    Scan one-minute bars (symbol, start in Unix ms).
+    Scan bars of an interval (symbol, start in Unix ms).
 
     A message that comes back after its worker died is not tried again: the sweep scans those bars, one symbol at a time.
     """
+    asked = [(symbol, opened_at_ms) for symbol, opened_at_ms in keys]
     if (self.request.delivery_info or {}).get("redelivered"):
         log.warning("A scan of %d bars did not survive its worker; the sweep takes them over.", len(keys))
-        count_attempts([(symbol, opened_at_ms) for symbol, opened_at_ms in keys], now=datetime.now(UTC))
+        count_attempts(asked, now=datetime.now(UTC), timeframe=timeframe)
         return
-    scan_apart([(symbol, opened_at_ms) for symbol, opened_at_ms in keys], now=datetime.now(UTC))
+    scan_apart(asked, now=datetime.now(UTC), timeframe=timeframe)
 
 
 # ---- The sweep --------------------------------------------------------------------------------------------------------------------------
@@ -57,7 +60,7 @@ def scan_bars(self: "Task[Any, None]", keys: list[tuple[str, int]]) -> None:
 @shared_task(ignore_result=True)
 def scan_missed() -> None:
     """
-    Scan what changed in the table of bars and was never scanned: lost hints, killed workers, a Redis that restarted.
+    Scan what changed in the table of minutes and was never scanned: lost hints, killed workers, a Redis that restarted.
 
     Looks at bars by the time they were written, from where the last complete sweep ended, so that an outage of any length and a replay of
     any year are found, and a quiet minute costs one look into the index. Bounded per run; the mark moves only when nothing is left.
@@ -66,24 +69,35 @@ def scan_missed() -> None:
 
 
 @shared_task(ignore_result=True)
+def scan_missed_intervals() -> None:
+    """Do the same for the longer intervals, of which days have no other hint than this."""
+    for timeframe in INTERVALS[1:]:
+        sweep(timeframe, now=datetime.now(UTC))
+
+
+@shared_task(ignore_result=True)
 def scan_missed_day() -> None:
     """Scan the bars of the last day that were never scanned, whenever they were written: the second net, for what the mark passed by."""
-    now = datetime.now(UTC)
-    bars = missed_bars(imports_from=_imports_from(now)).filter(timestamp__gte=now - timedelta(days=1), updated_at__lt=now - SETTLED)
-    _scan_some(bars, now=now)
+    for timeframe in INTERVALS:
+        now = datetime.now(UTC)
+        since = now - timedelta(days=1) - timedelta(milliseconds=LENGTH_MS[timeframe])
+        _scan_some(timeframe, _missed(timeframe, changed_from=LONG_AGO, changed_until=now - SETTLED, opened_from=since, now=now), now=now)
 
 
-def sweep(*, now: datetime) -> ScanReport:
-    """Do one bounded run of `scan_missed`; nothing where another one is at work."""
-    SweepMark.objects.get_or_create(timeframe=TIMEFRAME, defaults={"through": LONG_AGO, "busy_until": now})
-    mine = SweepMark.objects.filter(timeframe=TIMEFRAME)
+def sweep(timeframe: str = "1m", *, now: datetime) -> ScanReport:
+    """Do one bounded run of `scan_missed` for an interval; nothing where another one is at work."""
+    SweepMark.objects.get_or_create(timeframe=timeframe, defaults={"through": LONG_AGO, "busy_until": now})
+    mine = SweepMark.objects.filter(timeframe=timeframe)
     if not mine.filter(busy_until__lte=now).update(busy_until=now + HOLD):
         return ScanReport()
     try:
         mark = mine.get()
         until = now - SETTLED
-        bars = missed_bars(imports_from=_imports_from(now)).filter(updated_at__gte=_minus(mark.through, OVERLAP), updated_at__lt=until)
-        report, is_complete = _scan_some(bars, now=now)
+        back = _minus(
+            mark.through, OVERLAP + timedelta(milliseconds=LENGTH_MS[timeframe])
+        )  # a bar may not have been over when last looked at
+        bars = _missed(timeframe, changed_from=back, changed_until=until, opened_from=LONG_AGO, now=now)
+        report, is_complete = _scan_some(timeframe, bars, now=now)
         if is_complete:
             mine.filter(through__lt=until).update(through=until)
     finally:
@@ -95,18 +109,21 @@ def _minus(moment: datetime, span: timedelta) -> datetime:
     return moment - span if moment > LONG_AGO else LONG_AGO
 
 
-def _imports_from(now: datetime) -> datetime:
-    return now - timedelta(days=settings.SCAN_IMPORTS_DAYS)
+def _missed(timeframe: str, *, changed_from: datetime, changed_until: datetime, opened_from: datetime, now: datetime) -> list[MissedBar]:
+    days = settings.SCAN_IMPORTED_DAILY_DAYS if timeframe == "1d" else settings.SCAN_IMPORTS_DAYS
+    return missed_of(
+        timeframe, changed_from=changed_from, changed_until=changed_until, opened_from=opened_from,
+        imports_from=now - timedelta(days=days), limit=SWEEP_BARS + 1, now=now,
+    )  # fmt: skip
 
 
-def _scan_some(bars: "QuerySet[Bar, tuple[str, datetime, int]]", *, now: datetime) -> tuple[ScanReport, bool]:
+def _scan_some(timeframe: str, rows: Sequence[MissedBar], *, now: datetime) -> tuple[ScanReport, bool]:
     """
-    Scan the oldest of these bars; return the report and whether none is left.
+    Scan these bars, all but one more than a sweep takes; return the report and whether none is left.
 
     Each attempt is counted before the work. Bars that an earlier attempt did not survive come last and each symbol alone, so that a bar
     that kills its worker takes no other bar with it, and is given up after a few attempts.
     """
-    rows = [(symbol, milliseconds_of(timestamp), attempts) for symbol, timestamp, attempts in bars[: SWEEP_BARS + 1]]
     is_complete = len(rows) <= SWEEP_BARS
     report = ScanReport()
     deadline = time.monotonic() + SWEEP_SECONDS
@@ -114,10 +131,10 @@ def _scan_some(bars: "QuerySet[Bar, tuple[str, datetime, int]]", *, now: datetim
         if time.monotonic() > deadline:
             return report, False
         with transaction.atomic():
-            count_attempts(batch, now=now)
-        report += scan_apart(batch, now=datetime.now(UTC))
+            count_attempts(batch, now=now, timeframe=timeframe)
+        report += scan_apart(batch, now=max(now, datetime.now(UTC)), timeframe=timeframe)
     if report.bars:
-        log.info("The sweep scanned %d bars that no task had scanned.", report.bars)
+        log.info("The sweep scanned %d bars of %s that no task had scanned.", report.bars, timeframe)
     return report, is_complete and not report.failed
 
 
@@ -140,24 +157,29 @@ def _batches(rows: Sequence[tuple[str, int, int]]) -> Iterator[list[Key]]:
 @shared_task(ignore_result=True)
 def prune() -> None:
     """
-    Delete one-minute values, detections and ledger rows that are older than the settings keep them, by the time they were made.
+    Delete values, detections and ledger rows that are older than the settings keep those of their interval, by the time they were made.
 
     The ledger outlives both, and the sweep looks back minutes beyond its mark, so what is pruned is not scanned again.
     """
-    now = datetime.now(UTC)
     deadline = time.monotonic() + PRUNE_SECONDS
-    days = timedelta(days=1)
-    detections_until = now - settings.DETECTION_DAYS * days
-    ledger_until = now - (max(settings.DETECTION_DAYS, settings.INDICATOR_DAYS, settings.SCAN_IMPORTS_DAYS) + 1) * days
-    old = Q(timeframe=TIMEFRAME)
-    deleted = [
-        _delete(IndicatorValue.objects.filter(old, calculation_timestamp__lt=now - settings.INDICATOR_DAYS * days), deadline),
+    for timeframe in INTERVALS:
+        deleted = _prune(timeframe, now=datetime.now(UTC), deadline=deadline)
+        if any(deleted):
+            log.info("Pruned %d values, %d detections, %d ledger rows, %d failures of %s.", *deleted, timeframe)
+
+
+def _prune(timeframe: str, *, now: datetime, deadline: float) -> list[int]:
+    values_days, detections_days = settings.INDICATOR_DAYS[timeframe], settings.DETECTION_DAYS[timeframe]
+    imports_days = settings.SCAN_IMPORTED_DAILY_DAYS if timeframe == "1d" else settings.SCAN_IMPORTS_DAYS
+    ledger_days = max(values_days, detections_days, imports_days) + 1
+    values_until, detections_until, ledger_until = (now - timedelta(days=days) for days in (values_days, detections_days, ledger_days))
+    old = Q(timeframe=timeframe)
+    return [
+        _delete(IndicatorValue.objects.filter(old, calculation_timestamp__lt=values_until), deadline),
         _delete(Detection.objects.filter(old, detection_timestamp__lt=detections_until, status_at__lt=detections_until), deadline),
         _delete(ScannedBar.objects.filter(old, scanned_at__lt=ledger_until), deadline),
         _delete(ScanFailure.objects.filter(old, last_at__lt=ledger_until), deadline),
     ]
-    if any(deleted):
-        log.info("Pruned %d indicator values, %d detections, %d ledger rows, %d failures.", *deleted)
 
 
 def _delete(rows: "QuerySet[Any]", deadline: float) -> int:

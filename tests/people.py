@@ -36,4 +36,4 @@ def session_client(user: User, **options) -> Client:
 
 def stranger(**options) -> Client:
     """A client from an address of its own, so that tries counted for other tests do not count for it."""
-    return Client(REMOTE_ADDR=f"2001:db8:{secrets.token_hex(2)}:{secrets.token_hex(2)}::1", **options)
+    return Client(**{"REMOTE_ADDR": f"2001:db8:{secrets.token_hex(2)}:{secrets.token_hex(2)}::1", **options})

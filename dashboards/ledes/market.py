@@ -90,10 +90,14 @@ def overview(breadth: Row, sectors: Sequence[Row]) -> Lede:
     up, down = breadth.get("advancers") or 0, breadth.get("decliners") or 0
     falling = "decline" in market_word(breadth, sectors)
     lead = [
-        row["sector"] for row in (known[::-1] if falling else known)[:2] if (row["change_day"] < 0 if falling else row["change_day"] > 0)
+        sector_name(row["sector"])
+        for row in (known[::-1] if falling else known)[:2]
+        if (row["change_day"] < 0 if falling else row["change_day"] > 0)
     ]
     lag = [
-        row["sector"] for row in (known if falling else known[::-1])[:2] if (row["change_day"] > 0 if falling else row["change_day"] < 0)
+        sector_name(row["sector"])
+        for row in (known if falling else known[::-1])[:2]
+        if (row["change_day"] > 0 if falling else row["change_day"] < 0)
     ]
     figure = f"{down if falling else up} of {breadth.get('symbols')} symbols {'down' if falling else 'up'}"
     first = f"{market_word(breadth, sectors)}: {figure}{f', led by {joined(lead)}' if lead else ''}."

@@ -276,7 +276,8 @@ def provenance(context: Any, symbols: int | None = None, of: int | None = None, 
     n = board.coverage["symbols"] if symbols is None else symbols
     total = board.coverage["of"] if of is None else of
     return {
-        "board": board, "n": n, "of": total, "partial": n < total, "share": 34 * n / total if total else 0, "whole_page": whole_page,
+        "board": board, "request": context.get("request"), "n": n, "of": total, "partial": n < total, "share": 34 * n / total if total else 0,
+        "whole_page": whole_page,
         "state": state_of(board, context.get("frame")), "age": board.now - board.survey.as_of,
         "bar_age": board.survey.as_of - board.oldest if board.oldest and not board.closed else None,
     }  # fmt: skip

@@ -99,6 +99,11 @@ class Board:
             parts["as_of"] = self.as_of_text
         return f"?{urlencode(parts)}" if parts else ""
 
+    @property
+    def more(self) -> str:
+        """Return the same for an address that has a query already."""
+        return f"&{self.keep[1:]}" if self.keep else ""
+
     def lede(self, told: Callable[[], Lede]) -> Lede:
         """Return the page's sentence; below the floor none is built from its numbers."""
         if self.coverage["symbols"] < FLOOR * self.coverage["of"]:
@@ -107,7 +112,7 @@ class Board:
 
     def context(self, **page: Any) -> dict[str, Any]:
         """Return what the templates of every market page need, and the page's own."""
-        return {"board": self, "survey": self.survey, "keep": self.keep, **page}
+        return {"board": self, "survey": self.survey, "keep": self.keep, "more": self.more, **page}
 
 
 def day_of_end(moment: datetime) -> date:

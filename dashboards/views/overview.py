@@ -112,7 +112,7 @@ def day_line(board: Board, session: Session | None, *, width: int, height: int) 
         for row in MarketSurvey.objects.today(board.universe, board.day)
         if row.as_of <= board.survey.as_of
     ]
-    return lines.line_chart(points, width=width, height=height, span=(start, end), include=[50], strong=50, at_rules=[50])
+    return lines.line_chart(points, width=width, height=height, span=(start, end), include=[30, 70], strong=50, at_rules=[50])
 
 
 def volume_share(breadth: Mapping[str, Any]) -> float | None:

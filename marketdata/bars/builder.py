@@ -6,15 +6,14 @@ feed's own minute aggregate stands above both.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
-from marketdata.bars.minute import VENDOR, Minute, SecondSet, TradeSet
+from marketdata.bars.minute import SECOND_MS, VENDOR, Minute
 from marketdata.bars.session import SessionTable
 from marketdata.bars.sizes import BadSizeError, units
 from marketdata.bars.snapshot import MINUTE_MS, SHARE, BarSnapshot
-from marketdata.feed.conditions import eligibility
 from marketdata.feed.events import Event, MinuteAggregate, SecondAggregate, Trade
 from marketdata.feed.listing import TEST_TICKERS
 
@@ -25,7 +24,7 @@ HOLD_AWAITED_MS = 5_000
 JUMP_MS = 10 * MINUTE_MS  # live, where a clock stands beside the stream; below LATE_MS, so that what is let pass makes no other late
 RECORDED_JUMP_MS = 24 * 60 * MINUTE_MS  # a recorded thin symbol may be silent for hours
 LONGEST_SILENCE_MS = 31 * 24 * 60 * MINUTE_MS  # a recorded thin symbol may trade once in a while
-SECOND_MS = 1_000
+UNFOLDED = 200_000  # events taken in and not yet folded: what a fault sends twice must not fill the memory
 
 SYMBOL = re.compile(r"[A-Za-z0-9.\-/]{1,20}")
 
@@ -48,9 +47,15 @@ class BarBuilder:
     """
 
     def __init__(self, sessions: SessionTable, *, unbroken: bool = False, now_ms: int = 0) -> None:
-        self._sessions = sessions
+        self.sessions = sessions  # may be replaced by a newer one at any time
         self._minutes: dict[int, dict[str, Minute]] = {}
         self._extended: dict[int, bool] = {}
+        # Of the newest minute, by symbol: how to take in an event about which nothing is to be asked
+        self._open_from = 0
+        self._take_trade: dict[str, Callable[[Trade], None]] = {}
+        self._take_second: dict[str, Callable[[SecondAggregate], None]] = {}
+        self._unfolded = 0
+        self._idle_until_ms = 0  # nothing closes before this moment of the stream, unless something is due
         self._forming: dict[int, dict[str, Minute]] = {}
         self._due: dict[tuple[str, int], Minute] = {}
         self._moved: dict[tuple[str, int], Minute] = {}
@@ -86,17 +91,72 @@ class BarBuilder:
         """
         self._awaiting_first_event = True
         self._resumed_ms = now_ms
+        self._ask_again()
+
+    def not_whole_before(self, moment_ms: int) -> None:
+        """What begins before `moment_ms` is not whole after all: a later event tells that the line came up no earlier than that."""
+        if self.whole_from is None or moment_ms <= self.whole_from:
+            return
+        self.whole_from = -(-moment_ms // MINUTE_MS) * MINUTE_MS
+        for start, group in self._minutes.items():
+            if start < self.whole_from:
+                for minute in group.values():
+                    minute.broken = minute.broken or not minute.closed
 
     def interrupt(self) -> None:
         """The line is down, or events were lost: no open minute is whole any more, and none is until `resume`."""
         self.whole_from = None
         self._awaiting_first_event = False
+        self._ask_again()
         for group in self._minutes.values():
             for minute in group.values():
                 if not minute.closed:
                     minute.broken = True
 
+    def _ask_again(self) -> None:
+        """Look at the next event of each symbol closely."""
+        self._take_trade.clear()
+        self._take_second.clear()
+
     # -- events -------------------------------------------------------------------------------------------------------------------
+
+    def add_all(self, events: Sequence[Event], admits: Callable[[Trade | SecondAggregate], bool]) -> tuple[int, list[Event]]:
+        """
+        Fold in the events of a frame that `admits` lets in; return the largest event time (Unix ms, 0 without any) and the events that are no bar's.
+
+        The same as `add` for each. Where the symbol's newest minute is open, nothing about an event can be in question but its content, so it
+        is only kept until the minute is looked at: that is nearly every event, and what a busy feed costs.
+        """
+        newest = known = 0  # of all events, of those about which nothing was asked
+        start, take_trade, take_second = self._open_from, self._take_trade, self._take_second
+        end = start + MINUTE_MS
+        others: list[Event] = []
+        for event in events:
+            if type(event) is Trade:
+                at = event.t
+                if start <= at < end and (take := take_trade.get(event.sym)) is not None:
+                    take(event)
+                    if at > known:
+                        known = at
+                    continue
+            elif type(event) is SecondAggregate:
+                at = event.s
+                if start <= at < end and (keep := take_second.get(event.sym)) is not None:
+                    keep(event)
+                    if at >= known:
+                        known = at + SECOND_MS
+                    continue
+            elif not isinstance(event, MinuteAggregate):
+                others.append(event)
+                continue
+            if admits(event):
+                self.clock_ms = max(self.clock_ms, known)
+                self.add(event)
+                newest = max(newest, _time_of(event))
+                start, end = self._open_from, self._open_from + MINUTE_MS
+        self.clock_ms = max(self.clock_ms, known)
+        self._unfolded += len(events)
+        return max(newest, known), others
 
     def add(self, event: Trade | SecondAggregate) -> None:
         """Fold in one event. A refused one stands in `refused`; a late one is counted and stands there too."""
@@ -120,6 +180,7 @@ class BarBuilder:
         if suspect is None or not -self._jump_ms <= at - _time_of(suspect) <= LONGEST_SILENCE_MS:
             self._disown()
             self._suspect = event
+            self._ask_again()
             return
         self._suspect = None
         self.clock_ms = _time_of(suspect)
@@ -161,23 +222,36 @@ class BarBuilder:
         group = self._minutes.get(start)
         if group is None:
             group = self._minutes[start] = {}
-            self._extended[start] = not self._sessions.is_regular(start)
+            self._extended[start] = not self.sessions.is_regular(start)
         minute = group.get(symbol)
         if minute is None:
             whole = self.whole_from is not None and start >= self.whole_from
-            minute = group[symbol] = Minute(symbol, start, whole)
-        try:
-            changed = self._fold(minute, event)
-        except BadSizeError as error:
-            self._refuse("bad_value", str(error), event)
-            return
-        if not changed:
+            minute = group[symbol] = Minute(symbol, start, whole=whole, extended=self._extended[start])
+        if not self._fold(minute, event):
             return
         if minute.closed or minute.vendor is not None:
             self._due[symbol, start] = minute
         else:
             self._forming.setdefault(start, {})[symbol] = minute
+            self._idle_until_ms = 0
             self._moved[symbol, start] = minute
+            self._trust(minute, event)
+
+    def _trust(self, minute: Minute, event: Trade | SecondAggregate) -> None:
+        """Of the newest minute, take further events of this kind and symbol without asking."""
+        if minute.start > self._open_from:
+            self._ask_again()
+            self._open_from = minute.start
+        if minute.start == self._open_from:
+            if isinstance(event, Trade):
+                self._take_trade[minute.symbol] = minute.new_trades.append
+            else:
+                self._take_second[minute.symbol] = minute.new_seconds.append
+
+    def _distrust(self, minute: Minute) -> None:
+        if minute.start == self._open_from:
+            self._take_trade.pop(minute.symbol, None)
+            self._take_second.pop(minute.symbol, None)
 
     def _admit(self, symbol: str, known: bool | None, event: Event) -> bool:
         """Look at a symbol once: exchange test tickers are dropped, what is no symbol is refused."""
@@ -192,25 +266,23 @@ class BarBuilder:
         return False
 
     def _fold(self, minute: Minute, event: Trade | SecondAggregate) -> bool:
+        if isinstance(event, MinuteAggregate):
+            return self._fold_vendor(minute, event)
         if isinstance(event, Trade):
-            trades = minute.trades
-            if trades is None:
-                trades = minute.trades = TradeSet()
-            return trades.add(event, units(event.ds, event.s), eligibility(event.c, extended=self._extended[minute.start]))
-        aggregate = event
+            minute.new_trades.append(event)
+        else:
+            minute.new_seconds.append(event)
+        return minute.fold(self._refuse)
+
+    def _fold_vendor(self, minute: Minute, aggregate: MinuteAggregate) -> bool:
         if not aggregate.l <= aggregate.o <= aggregate.h or not aggregate.l <= aggregate.c <= aggregate.h:
-            self._refuse("bad_value", "open and close must lie between low and high", event)
+            self._refuse("bad_value", "open and close must lie between low and high", aggregate)
             return False
-        size = units(aggregate.dv, aggregate.v)
-        if isinstance(aggregate, MinuteAggregate):
-            return self._replace_vendor(minute, aggregate, size)
-        if aggregate.s % SECOND_MS:
-            self._refuse("bad_value", "a second aggregate must begin on the second", aggregate)
+        try:
+            return self._replace_vendor(minute, aggregate, units(aggregate.dv, aggregate.v))
+        except BadSizeError as error:
+            self._refuse("bad_value", str(error), aggregate)
             return False
-        seconds = minute.seconds
-        if seconds is None:
-            seconds = minute.seconds = SecondSet()
-        return seconds.add(aggregate, size)
 
     def _replace_vendor(self, minute: Minute, aggregate: MinuteAggregate, size: int) -> bool:
         """Sent again means replaced; of two versions the one with the larger accumulated volume is the newer, whatever order they came in."""
@@ -220,6 +292,7 @@ class BarBuilder:
         content = (aggregate.av, size)
         if minute.vendor is not None and content < minute.vendor_content:
             return False
+        self._distrust(minute)
         minute.vendor_content = content
         minute.vendor = BarSnapshot(
             symbol=aggregate.sym,
@@ -251,21 +324,36 @@ class BarBuilder:
         """
         self._now_ms = max(self._now_ms, now_ms)
         self._closed_to_ms = max(self._closed_to_ms, now_ms)
+        if self._unfolded > UNFOLDED:
+            self._fold_forming()
+        if now_ms < self._idle_until_ms and not self._due:
+            return []
         due, self._due = self._due, {}
         for start in [start for start in self._forming if start + MINUTE_MS + HOLD_TRADES_MS <= now_ms]:
             group = self._forming[start]
+            for minute in group.values():
+                minute.fold(self._refuse)
             for symbol in [symbol for symbol, minute in group.items() if start + MINUTE_MS + self._hold(minute) <= now_ms]:
                 due[symbol, start] = group.pop(symbol)
             if not group:
                 del self._forming[start]
         bars = [bar for key, minute in due.items() if (bar := self._close(key, minute)) is not None]
         self._forget(now_ms)
+        self._idle_until_ms = self._next_ms(now_ms)
         bars.sort(key=lambda bar: (bar.opened_at_ms, bar.symbol))
         return bars
 
+    def _next_ms(self, now_ms: int) -> int:
+        """Return when a minute may close or be let go of next, if no event comes."""
+        closing = min((start + MINUTE_MS + HOLD_TRADES_MS for start in self._forming), default=now_ms + MINUTE_MS)
+        leaving = min((start + MINUTE_MS + LATE_MS for start in self._minutes), default=now_ms + MINUTE_MS)
+        return max(now_ms + 1, min(closing, leaving + 1))
+
     def _close(self, key: tuple[str, int], minute: Minute) -> BarSnapshot | None:
         """Close the minute, or look at a closed one again; return its bar where that is news."""
+        minute.fold(self._refuse)
         minute.closed = True
+        self._distrust(minute)
         self._moved.pop(key, None)
         forming = self._forming.get(minute.start)
         if forming is not None:
@@ -291,9 +379,17 @@ class BarBuilder:
 
     def moving(self) -> list[BarSnapshot]:
         """Return the forming bars that moved since the last call."""
+        self._fold_forming()
         moved, self._moved = self._moved, {}
         bars = (minute.bar() for minute in moved.values() if not minute.closed)
         return [bar for bar in bars if bar is not None]
+
+    def _fold_forming(self) -> None:
+        self._unfolded = 0
+        for start, group in self._forming.items():
+            for symbol, minute in group.items():
+                if (minute.new_trades or minute.new_seconds) and minute.fold(self._refuse):
+                    self._moved[symbol, start] = minute
 
     def finish(self) -> list[BarSnapshot]:
         """Return all that is left of an unbroken line that has ended: its last minutes are whole."""

@@ -7,6 +7,10 @@ from marketdata.bars.snapshot import SHARE
 LARGEST = 10**15  # shares
 
 
+KNOWN: dict[str | float, int] = {}
+"""Sizes met before, by the text or number that the feed sent; whoever reads many events looks here first and asks `known_units` for the rest."""
+
+
 class BadSizeError(ValueError):
     """The text is no share size."""
 
@@ -27,6 +31,14 @@ def units(text: str | None, number: float) -> int:
     if text.endswith(".0") and text[:-2].isdigit() and text.isascii() and len(text) <= 17:
         return int(text[:-2]) * SHARE
     return _exact(text)
+
+
+def known_units(text: str | None, number: float) -> int:
+    """Return `units`, and remember it. BadSizeError as there."""
+    size = units(text, number)
+    if len(KNOWN) < 100_000:  # sizes repeat; hostile input must not grow the table
+        KNOWN[number if text is None else text] = size
+    return size
 
 
 def _exact(text: str) -> int:

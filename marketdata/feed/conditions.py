@@ -25,7 +25,9 @@ RULES: MappingProxyType[int, int] = MappingProxyType(
     }
 )
 
-_known: dict[tuple[tuple[int, ...], bool], int] = {}
+KNOWN_REGULAR: dict[tuple[int, ...], int] = {}
+KNOWN_EXTENDED: dict[tuple[int, ...], int] = {}
+"""What combinations that were met before may update; whoever reads many trades looks here first and asks `eligibility` for the rest."""
 
 
 def eligibility(conditions: tuple[int, ...], *, extended: bool) -> int:
@@ -34,13 +36,13 @@ def eligibility(conditions: tuple[int, ...], *, extended: bool) -> int:
 
     Outside the regular session (`extended`) Form T's own ban on prices is lifted; other conditions still forbid.
     """
-    key = (conditions, extended)
-    flags = _known.get(key)
+    known = KNOWN_EXTENDED if extended else KNOWN_REGULAR
+    flags = known.get(conditions)
     if flags is None:
         flags = ALL
         for condition in conditions:
             if not (extended and condition == FORM_T):
                 flags &= RULES.get(condition, ALL)
-        if len(_known) < 100_000:  # combinations are few; hostile input must not grow the table
-            _known[key] = flags
+        if len(known) < 100_000:  # combinations are few; hostile input must not grow the table
+            known[conditions] = flags
     return flags

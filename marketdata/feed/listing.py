@@ -5,6 +5,7 @@ Not a security master: `import_universe` brings others. Types are Massive's code
 a fund has the sector that it tracks and no industry.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 SECTORS = (
@@ -118,6 +119,26 @@ LISTINGS: tuple[Listing, ...] = (
     Listing("CRM", "Salesforce, Inc.", "CS", "XNYS", _TECHNOLOGY, "Software"),
 )
 
+# Sector funds that stand in no default universe: streamed beside every universe, as SPY and the other sector funds are
+REFERENCES: tuple[Listing, ...] = (
+    Listing("XLC", "Communication Services Select Sector SPDR Fund", "ETF", "ARCX", _COMMUNICATION),
+    Listing("XLRE", "Real Estate Select Sector SPDR Fund", "ETF", "ARCX", _REAL_ESTATE),
+)
+BENCHMARK = "SPY"
+SECTOR_FUNDS = {
+    "XLK": _TECHNOLOGY,
+    "XLV": _HEALTH,
+    "XLF": _FINANCIALS,
+    "XLY": _DISCRETIONARY,
+    "XLC": _COMMUNICATION,
+    "XLI": _INDUSTRIALS,
+    "XLP": _STAPLES,
+    "XLE": _ENERGY,
+    "XLU": _UTILITIES,
+    "XLRE": _REAL_ESTATE,
+    "XLB": _MATERIALS,
+}
+
 _SYMBOLS = tuple(listing.symbol for listing in LISTINGS)
 STOCK_ETF_TEST: tuple[str, ...] = _SYMBOLS[:29] + _SYMBOLS[-8:]
 COMBO_TEST: tuple[str, ...] = _SYMBOLS[29:-8]
@@ -132,3 +153,8 @@ TEST_TICKERS = frozenset(
         "ZEXIT", "ZIEXT", "ZJZZT", "ZTST", "ZVV", "ZVZZT", "ZWZZT", "ZXIET", "ZXZZT", "ZZK", "ZZZ",
     }
 )  # fmt: skip
+
+
+def with_references(symbols: Sequence[str]) -> list[str]:
+    """Return the symbols and, behind them, the reference symbols that are missing: SPY and the sector funds, against which all is measured."""
+    return list(dict.fromkeys([*symbols, BENCHMARK, *SECTOR_FUNDS]))

@@ -16,7 +16,7 @@ from marketdata.twin.days import DAYS, HOUR_MS, MINUTE_MS, VARIANCE_PROFILE, VOL
 from marketdata.twin.noise import Floats, Integers, Streams, normals, streams, uniforms
 from marketdata.twin.plants import Plant, bend, planted
 from marketdata.twin.scenarios import fall_silent, jumps, odd_lots, price_factor, print_odd_lots, scenario, silent_minutes, splits
-from marketdata.twin.securities import Security, roster
+from marketdata.twin.securities import Security, references, roster
 from marketdata.twin.tape import DRAWS, Tape, print_odd_tape, print_trades
 
 _Amounts = TypeVar("_Amounts", Integers, Floats)
@@ -88,8 +88,9 @@ class Market:
         self.seed = seed
         self.scenario = scenario(scenario_name)
         self.securities = roster(tickers)
-        self.by_symbol = {security.symbol: security for security in self.securities}
-        self.place_of = {security.symbol: place for place, security in enumerate(self.securities)}
+        self.everyone = (*self.securities, *references(tickers))  # the last ones answer only to their names
+        self.by_symbol = {security.symbol: security for security in self.everyone}
+        self.place_of = {security.symbol: place for place, security in enumerate(self.everyone)}
         self._keys = lru_cache(maxsize=4_096)(self._make_keys)
         self._closes = lru_cache(maxsize=256)(self._make_closes)
         self._day = lru_cache(maxsize=2 * tickers + 256)(self._make_day)

@@ -71,6 +71,34 @@ def ticker(security: Security) -> Row:
     }
 
 
+# One code of each sector that reads back as that sector (marketdata.feed.industries)
+_SIC = {
+    "Technology": "3674",
+    "Health Care": "2834",
+    "Financials": "6021",
+    "Consumer Discretionary": "5700",
+    "Communication Services": "4899",
+    "Industrials": "3560",
+    "Consumer Staples": "2000",
+    "Energy": "1311",
+    "Utilities": "4911",
+    "Real Estate": "6798",
+    "Materials": "2810",
+}
+_DAYS_TO_TURN_OVER = 200  # a company's shares, at its usual volume
+
+
+def company(security: Security) -> Row:
+    """Return what the details say of a company besides; of a fund nothing."""
+    listing = security.listing
+    if listing.type != "CS":
+        return {}
+    shares = security.volume * _DAYS_TO_TURN_OVER
+    industry = {"sic_code": _SIC[listing.sector]} if listing.sector in _SIC else {}
+    industry |= {"sic_description": listing.industry.upper()} if listing.industry else {}
+    return industry | {"share_class_shares_outstanding": shares, "market_cap": round(shares * security.price, 2)}
+
+
 def matches(security: Security, query: Query) -> bool:
     """Tell whether a ticker fits the filters that Massive knows by equality, and `search`."""
     listing = security.listing

@@ -238,8 +238,7 @@ class Rest:
         security = self._market.by_symbol.get(request.parts[0])
         if security is None:
             raise _NotFoundError("Ticker not found.")
-        industry = {"sic_description": security.listing.industry.upper()} if security.listing.industry else {}
-        return {"results": reference.ticker(security) | industry | {"round_lot": 100}}
+        return {"results": reference.ticker(security) | reference.company(security) | {"round_lot": 100}}
 
     def _conditions(self, request: Request) -> dict[str, Any]:
         """Conditions of stock trades with their rules."""

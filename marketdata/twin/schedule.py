@@ -54,10 +54,10 @@ class Schedule:
     def __init__(self, market: Market) -> None:
         self._market = market
         self._keys = streams(market.seed, "minute delay", "minute sent early", "correction delay")
-        self._place = np.arange(len(market.securities))
-        self._tapes = lru_cache(maxsize=3 * len(market.securities) + 256)(self._make_tape)
-        self._late = lru_cache(maxsize=4 * len(market.securities) + 1_024)(self._make_late)
-        self._late_delays = lru_cache(maxsize=64)(lambda minute: late_minutes(market.scenario, market.seed, minute, len(market.securities)))
+        self._place = np.arange(len(market.everyone))
+        self._tapes = lru_cache(maxsize=3 * len(market.everyone) + 256)(self._make_tape)
+        self._late = lru_cache(maxsize=4 * len(market.everyone) + 1_024)(self._make_late)
+        self._late_delays = lru_cache(maxsize=64)(lambda minute: late_minutes(market.scenario, market.seed, minute, len(market.everyone)))
 
     def due(self, after_ms: int, until_ms: int, *, demand: Mapping[str, Iterable[str]]) -> list[Due]:
         """
@@ -86,7 +86,7 @@ class Schedule:
         """Return the securities that are named, in the market's order."""
         names = set(symbols)
         return (
-            self._market.securities if WILDCARD in names else [security for security in self._market.securities if security.symbol in names]
+            self._market.securities if WILDCARD in names else [security for security in self._market.everyone if security.symbol in names]
         )
 
     def _seconds(self, after_ms: int, until_ms: int, securities: Sequence[Security], *, topic: str, hold_ms: int) -> Iterator[Due]:
@@ -125,7 +125,7 @@ class Schedule:
         for minute in range(earliest // MINUTE_MS, until_ms // MINUTE_MS):
             delays = self._late_delays(minute)
             for place in places[delays[places] > 0].tolist():
-                for event in self._late(self._market.securities[place], minute, topic):
+                for event in self._late(self._market.everyone[place], minute, topic):
                     if after_ms < event.at_ms <= until_ms:
                         yield event
 
@@ -175,7 +175,7 @@ class Schedule:
                 if corrects:
                     falls_due &= early
                 for place in np.flatnonzero(falls_due):
-                    security = self._market.securities[place]
+                    security = self._market.everyone[place]
                     if security.symbol in wanted and self._market.minute(security, minute).trades:
                         event = self._version(security, minute, early=not corrects and bool(early[place]))
                         yield Due(closed_at_ms + int(due_at[place]), "AM", security.symbol, _encode(event))

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from marketdata.feed.listing import LISTINGS, SECTORS, Listing
+from marketdata.feed.listing import LISTINGS, REFERENCES, SECTORS, Listing
 from marketdata.twin.noise import streams, uniforms
 
 MARKET_VOLATILITY = 0.006
@@ -118,6 +118,8 @@ _LEVELS = {
     "RSPF": _Level(70, 2.5, 0.25, 1.1),
     "RSPM": _Level(36, 2.5, 0.25),
     "RSPN": _Level(51, 2.5, 0.25),
+    "XLC": _Level(91, 5, 0.3),
+    "XLRE": _Level(43, 5, 0.2, 0.8),
     "BRK.B": _Level(462, 3.8, 0.5, 0.8),
     "V": _Level(288, 6.5, 0.6, 0.9),
     "MA": _Level(505, 2.7, 0.6, 0.9),
@@ -137,6 +139,11 @@ def roster(count: int) -> tuple[Security, ...]:
     symbols = [_made_up_symbol(number) for number in range(count - len(listed))]
     draws = uniforms(streams(0, *symbols), np.arange(3)).tolist()
     return listed + tuple(_make_believe(number, symbol, draws[number]) for number, symbol in enumerate(symbols))
+
+
+def references(count: int) -> tuple[Security, ...]:
+    """Return the reference symbols that a market of `count` tickers has besides, so that whoever names them gets them."""
+    return tuple(_security(listing, _LEVELS[listing.symbol]) for listing in REFERENCES) if count >= len(LISTINGS) else ()
 
 
 def _security(listing: Listing, level: _Level, *, scale: int = 100, band: float = 0.9) -> Security:

@@ -118,6 +118,8 @@ class ShapeDetector:
 
     `find(window, ends)` returns the shapes that the bars `ends` (ascending indices) confirm, ordered by them, at most one a bar. It looks at
     no bar after the confirming one and at no more than `look_back` before it, and speaks only where so many are there.
+    `mirror` names the pattern that it becomes on mirrored prices (itself, where the direction tells), "" where it has none. A `fact` is plain to
+    see, like a gap: random walks may be full of it.
     """
 
     pattern_type: str
@@ -126,3 +128,5 @@ class ShapeDetector:
     intervals: tuple[str, ...]
     look_back: int
     find: Callable[[BarWindow, Integers], list[Shape]]
+    mirror: str = ""
+    fact: bool = False

@@ -45,7 +45,7 @@ class Paths:
     @property
     def last(self) -> int:
         """Return the column of the ends."""
-        return self.close.shape[1] - 1
+        return int(self.close.shape[1]) - 1
 
     def take(self, rows: Integers | Flags) -> "Paths":
         """Return some of the rows."""
@@ -93,7 +93,7 @@ def paths(window: BarWindow, ends: Integers, *, look_back: int, side: int, newes
 
 def _sound(window: BarWindow) -> Flags:
     prices = (window.open, window.high, window.low, window.close)
-    return np.logical_and.reduce([np.isfinite(price) & (price > 0) for price in prices])
+    return np.asarray(np.logical_and.reduce([np.isfinite(price) & (price > 0) for price in prices]))
 
 
 def _path(window: BarWindow, ends: Integers, index: Integers, side: int) -> Paths:

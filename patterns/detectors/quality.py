@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marketdata.bars.window import BarWindow, Floats, Integers
-from patterns.detectors.matches import Detector, Matches, Nature
+from patterns.detectors.matches import Condition, Detector, Matches, Nature
 
 TREND_BARS = 10
 VOLUME_BARS = 20
@@ -15,6 +15,7 @@ CONTEXT_BARS = 5 + TREND_BARS + VOLUME_BARS
 
 WEIGHTS = {"size": 0.25, "body": 0.25, "trend": 0.25, "volume": 0.15, "grade": 0.10}
 _TRENDING = 0.5  # drifts inside ±0.5 are called flat
+_USUAL_SIZE, _HALF_BODY, _USUAL_VOLUME = 1.0, 0.5, 1.0
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -42,6 +43,34 @@ class Quality:
         if np.isnan(drift):
             return "unknown"
         return "flat" if abs(drift) < _TRENDING else ("up" if drift > 0 else "down")
+
+    def conditions(self, index: int, detector: Detector) -> tuple[Condition, ...]:
+        """
+        Return what a good example of the pattern fulfils: none decides whether it is one, all count in the confidence.
+
+        A size of one usual range, half of it body (of an indecision: no body), a trend for a reversal to turn, for a continuation to go on
+        with and for an indecision to halt, and usual volume.
+        """
+        sign = int(self.sign[index])
+        drift = float(self.drift[index])
+        if sign == 0:
+            trend = _condition("trend before, either way", abs(drift), ">=", _TRENDING)
+        else:
+            wanted = -sign if detector.nature is Nature.REVERSAL else sign
+            trend = _condition("trend before", drift, ">=" if wanted > 0 else "<=", wanted * _TRENDING)
+        body = "share without body" if detector.nature is Nature.INDECISION else "share of body"
+        return (
+            _condition("size in usual ranges", float(self.size[index]), ">=", _USUAL_SIZE),
+            _condition(body, float(self.body[index]), ">=", _HALF_BODY),
+            trend,
+            _condition("volume over its mean", float(self.volume[index]), ">=", _USUAL_VOLUME),
+        )
+
+
+def _condition(name: str, measured: float, relation: str, threshold: float) -> Condition:
+    if np.isnan(measured):
+        return Condition(name, None, relation, threshold, passed=False)
+    return Condition(name, measured, relation, threshold, passed=measured >= threshold if relation == ">=" else measured <= threshold)
 
 
 def judge(window: BarWindow, matches: Matches, detectors: tuple[Detector, ...]) -> Quality:

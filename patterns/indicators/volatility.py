@@ -6,16 +6,20 @@ from marketdata.bars.window import Floats
 from patterns.indicators.averages import trailing_mean, wilder_average
 
 
+def true_range(high: Floats, low: Floats, close: Floats) -> Floats:
+    """Return the range of each row but the first, widened to the close before it: one row less than came in."""
+    before = close[:-1]
+    return np.maximum(high[1:] - low[1:], np.maximum(np.abs(high[1:] - before), np.abs(low[1:] - before)))
+
+
 def average_true_range(high: Floats, low: Floats, close: Floats, *, length: int) -> Floats:
     """
     Return the average true range with Wilder's smoothing, in price units; the first `length` rows are NaN.
 
     Source: Wilder, New Concepts in Technical Trading Systems, 1978.
     """
-    before = close[:-1]
-    true_range = np.maximum(high[1:] - low[1:], np.maximum(np.abs(high[1:] - before), np.abs(low[1:] - before)))
     averages = np.full(close.shape, np.nan)
-    averages[1:] = wilder_average(true_range, length=length)
+    averages[1:] = wilder_average(true_range(high, low, close), length=length)
     return averages
 
 

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 
 from marketdata.bars.window import Floats, Integers
+from marketdata.feed.listing import BENCHMARK, SECTOR_FUNDS
 from patterns.market import regime
 from patterns.market.averages import LENGTHS
 from patterns.market.breadth import breadth, nets
 from patterns.market.rotation import NEEDED, TAIL, bars_known, quadrant
 from patterns.market.stages import AVERAGE_WEEKS, SLOPE_WEEKS, UNKNOWN
-from patterns.market.state import BENCHMARK, SECTOR_FUNDS, State
+from patterns.market.state import State
 from patterns.market.strength import SPANS, YEAR, places, rating
 
 Row = dict[str, Any]

@@ -5,27 +5,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from marketdata.bars.window import Floats, Integers
+from marketdata.feed.listing import BENCHMARK
 from patterns.market.averages import Averages, averages
 from patterns.market.breadth import Marks, marks
 from patterns.market.panel import Panel, Today
 from patterns.market.rotation import Relative, relative, rotate, rotate_at
 from patterns.market.stages import Change, Stages, Weeks, changes, mansfield, stages, walk, weeks_of
 from patterns.market.strength import Strength, strength
-
-BENCHMARK = "SPY"
-SECTOR_FUNDS = {
-    "XLK": "Technology",
-    "XLV": "Health Care",
-    "XLF": "Financials",
-    "XLY": "Consumer Discretionary",
-    "XLC": "Communication Services",
-    "XLI": "Industrials",
-    "XLP": "Consumer Staples",
-    "XLE": "Energy",
-    "XLU": "Utilities",
-    "XLRE": "Real Estate",
-    "XLB": "Materials",
-}
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -82,7 +68,8 @@ def state(bars: Panel, today: Today, half_hours: HalfHours) -> State:
         ranks = strength(history, today)
         weeks = weeks_of(history, today)
         way = walk(weeks)
-        against = None if spy is None else Weeks(weeks.close[[spy]], weeks.day[[spy]])
+        has_benchmark = spy is not None and bool(np.isfinite(today.last[spy]))
+        against = Weeks(weeks.close[[spy]], weeks.day[[spy]]) if has_benchmark else None
         where = stages(history, today, way, atr=means.atr, strength=mansfield(weeks, against))
         return State(
             history=history,

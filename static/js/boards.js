@@ -198,16 +198,17 @@ function settle() {
   say(held.querySelector("[data-held-words]"), astray.length ? `${astray.length} row${astray.length === 1 ? "" : "s"} would move${added ? `, ${added} would come` : ""}; ${order[first]} would stand at ${first + 1}.` : "");
 }
 
-const table = box();
-if (table) {
-  const enter = () => { inside = true; };
-  const leave = () => setTimeout(() => { inside = table.matches(":hover") || table.contains(document.activeElement); if (!inside) left = Date.now(); });
-  for (const name of ["pointerenter", "focusin"]) table.addEventListener(name, enter);
-  for (const name of ["pointerleave", "focusout"]) table.addEventListener(name, leave);
-  byId("held").querySelector("[data-rerank]").addEventListener("click", rank);
-  keys.set("r", rank);
-  setInterval(() => !reading() && !byId("held").hidden && rank(), 500);
+// Listened for from outside: the table itself may be another one after a survey
+function look() {
+  const now = Boolean(box()?.matches(":hover") || box()?.contains(document.activeElement));
+  if (inside && !now) left = Date.now();
+  inside = now;
 }
+for (const name of ["pointerover", "pointerout", "focusin"]) main.addEventListener(name, look);
+for (const name of ["pointerleave", "focusout"]) main.addEventListener(name, () => setTimeout(look));
+main.addEventListener("click", (event) => event.target.closest?.("[data-rerank]") && rank());
+keys.set("r", rank);
+setInterval(() => { look(); if (byId("held") && !byId("held").hidden && !reading()) rank(); }, 500);
 
 /* How old the survey is */
 function sayLamps() {

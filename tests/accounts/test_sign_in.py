@@ -1,6 +1,9 @@
 """Signing in and out by hand, and what follows."""
 
 import asyncio
+import contextlib
+import secrets
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from asgiref.sync import async_to_sync
@@ -56,6 +59,44 @@ def test_form_and_api_share_one_count():
         client.post("/api/tokens/", {"username": "ADA", "password": "wrong"}, content_type="application/json")
 
     assert sign_in(client).status_code == 429
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_fifty_wrong_tries_at_once_no_more_than_ten_reach_the_password():
+    make_user()
+    client = stranger()
+    place = client.defaults["REMOTE_ADDR"]
+
+    def attempt(_):
+        try:
+            return sign_in(stranger(REMOTE_ADDR=place), password="wrong").status_code
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(10) as pool:
+        answers = [status for _ in range(5) for status in pool.map(attempt, range(10))]
+
+    assert (answers.count(200), answers.count(429)) == (limits.TRIES_PER_NAME, 40)
+    assert sign_in(client).status_code == 429
+
+
+def fail_from_everywhere(name, times):
+    for number in range(times):
+        with contextlib.suppress(limits.TooManyTriesError):
+            limits.take_try(name, f"203.0.{number // 250}.{number % 250}")
+
+
+def test_guessing_from_many_addresses_ends_too_but_not_for_whom_the_place_knows():
+    name = f"ada{secrets.token_hex(4)}"
+    make_user(name)
+    here, elsewhere = stranger(), stranger()
+    sign_in(here, name)
+    here.post("/accounts/logout/")
+
+    fail_from_everywhere(name, limits.TRIES_FROM_EVERYWHERE)
+
+    assert sign_in(elsewhere, name).status_code == 429
+    assert sign_in(here, name)["Location"] == "/"
 
 
 def test_the_form_wants_its_csrf_token():

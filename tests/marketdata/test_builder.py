@@ -433,3 +433,46 @@ def test_sizes_survive_exactly(size):
     from decimal import Decimal
 
     assert Decimal(decimal_text(units(str(size), 0))) == size
+
+
+# -- frames -----------------------------------------------------------------------------------------------------------------------------
+
+odd_seconds = st.builds(  # what is refused must be refused on both ways
+    lambda second, changes: msgspec.structs.replace(second, **changes),
+    seconds,
+    st.sampled_from(
+        [{}, {}, {}, {}, {"l": 9.0}, {"dv": "many"}, {"dv": "10.25"}, {"s": at("14:30:07") + 1}, {"vw": -1.0}, {"s": at("14:10")}]
+    ),
+)
+odd_trades = st.builds(
+    lambda trade, changes: msgspec.structs.replace(trade, **changes),
+    trades,
+    st.sampled_from(
+        [{}, {}, {}, {}, {"ds": "-3"}, {"ds": "0.5"}, {"q": 7}, {"q": 7, "p": 1.5}, {"t": at("14:10")}, {"t": at("19:00")}, {"sym": "?"}]
+    ),
+)
+frames_of_all = st.lists(st.lists(st.one_of(odd_trades, odd_seconds), max_size=12), min_size=1, max_size=12)
+
+
+@given(frames_of_all, st.sets(st.integers(0, 11)), st.booleans())
+@settings(max_examples=300, deadline=None)
+def test_a_frame_at_once_gives_what_its_events_give_one_by_one(frames, looks, moves):
+    ways = []
+    for at_once in (True, False):
+        builder = BarBuilder(SESSIONS, unbroken=True)
+        told, largest = [], []
+        for number, events in enumerate(frames):
+            if at_once:
+                largest.append(builder.add_all(events, lambda event: True)[0])
+            else:
+                largest.append(max((event.t if hasattr(event, "t") else event.s + 1000 for event in events), default=0))
+                for event in events:
+                    builder.add(event)
+            if moves:
+                told.append(sorted(builder.moving(), key=lambda bar: (bar.symbol, bar.opened_at_ms)))
+            if number in looks:
+                told.append(builder.closed(builder.clock_ms))
+        told.append(builder.finish())
+        refused = sorted((item.reason, msgspec.json.encode(item.event)) for item in builder.refused)
+        ways.append((told, refused, builder.late_events, builder.clock_ms, largest))
+    assert ways[0] == ways[1]

@@ -334,13 +334,13 @@ async def test_good_events_stand_beside_garbage(twin):
         await sign_in(line, "T.AAPL")
         twin.faults("add=garbage:100")
         good, rejected = [], 0
-        while rejected < 20:
-            decoded = decode(await hear(line))
-            # a size that is no number is seen only where sizes are read
-            good += [event.q for event in decoded.events if isinstance(event, Trade) and event.ds not in ("many", "-3")]
-            rejected += len(decoded.rejections)
+        async with asyncio.timeout(2 * PATIENCE):
+            while rejected < 20 or len(good) < 20:  # how many trades a second brings depends on the hour
+                decoded = decode(await hear(line))
+                # a size that is no number is seen only where sizes are read
+                good += [event.q for event in decoded.events if isinstance(event, Trade) and event.ds not in ("many", "-3")]
+                rejected += len(decoded.rejections)
     assert good == sorted(set(good))
-    assert len(good) > 20
     assert twin.faults("")["felt"]["garbage_events"] > 0
 
 

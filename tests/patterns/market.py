@@ -21,9 +21,8 @@ PATTERN_ROWS = """SELECT symbol, pattern_type, timestamp, detection_timestamp, c
                   FROM intraday_patterns ORDER BY symbol, timestamp, pattern_type"""
 VALUE_ROWS = """SELECT symbol, indicator_name, timestamp, calculation_timestamp, value, bar_revision
                 FROM intraday_indicators ORDER BY symbol, timestamp, indicator_name"""
-LEDGER_ROWS = (
-    """SELECT symbol, timestamp, bar_revision, scanned_at, session_turnover, session_volume FROM scanned_bars ORDER BY symbol, timestamp"""
-)
+LEDGER_ROWS = """SELECT symbol, timeframe, timestamp, bar_revision, scanned_at, session_turnover, session_volume, session_spread,
+                 session_balance, close, change FROM scanned_bars ORDER BY symbol, timeframe, timestamp"""
 
 
 def rows(statement: str) -> Table:
@@ -41,10 +40,12 @@ def everything() -> list[Table]:
 def what_stands() -> list[Table]:
     """Return all that scans have written, without when and without what was retracted."""
     return [
-        rows("SELECT symbol, pattern_type, timestamp, confidence, direction, bar_revision, detail::text FROM intraday_patterns "
-             "WHERE status = 'standing' ORDER BY symbol, timestamp, pattern_type"),
-        rows("SELECT symbol, indicator_name, timestamp, value, bar_revision FROM intraday_indicators ORDER BY symbol, timestamp, indicator_name"),
-        rows("SELECT symbol, timestamp, bar_revision, session_turnover, session_volume FROM scanned_bars ORDER BY symbol, timestamp"),
+        rows("SELECT symbol, pattern_type, timeframe, timestamp, confidence, direction, bar_revision, detail::text FROM intraday_patterns "
+             "WHERE status = 'standing' ORDER BY symbol, timeframe, timestamp, pattern_type"),
+        rows("SELECT symbol, indicator_name, timeframe, timestamp, value, bar_revision FROM intraday_indicators "
+             "ORDER BY symbol, timeframe, timestamp, indicator_name"),
+        rows("SELECT symbol, timeframe, timestamp, bar_revision, session_turnover, session_volume, session_spread, session_balance, close, change "
+             "FROM scanned_bars ORDER BY symbol, timeframe, timestamp"),
     ]  # fmt: skip
 
 
@@ -79,6 +80,19 @@ def real_bars(folder: Path) -> list[list[BarSnapshot]]:
                 runs[symbol].append(
                     BarSnapshot(symbol, opened_at_ms, o, h, l, c, round(float(row["volume"]) * SHARE), None, None, 30, 1, True)
                 )
+    return list(runs.values())
+
+
+def real_days(folder: Path) -> list[list[BarSnapshot]]:
+    """Return the runs of recorded daily bars, their date as midnight UTC."""
+    runs: dict[str, list[BarSnapshot]] = defaultdict(list)
+    for path in sorted(folder.glob("*day-aggs.csv.gz")):
+        with gzip.open(path, "rt") as lines:
+            for row in csv.DictReader(lines):
+                o, h, l, c = (float(row[name]) for name in ("open", "high", "low", "close"))
+                opened_at_ms = int(row["window_start"]) // 10**6
+                volume = round(float(row["volume"])) * SHARE
+                runs[row["ticker"]].append(BarSnapshot(row["ticker"], opened_at_ms, o, h, l, c, volume, None, None, 50, 1, True))
     return list(runs.values())
 
 

@@ -1,10 +1,12 @@
 from datetime import timedelta
 
+import numpy as np
 import pytest
+import talib
 from drf_spectacular.generators import SchemaGenerator
 
 from accounts.models import Scope
-from patterns.models import Detection
+from patterns.models import Detection, IndicatorValue
 from patterns.scan import scan
 from tests.factories import moment
 from tests.patterns.market import NOW, keys_of, random_bars, store
@@ -66,7 +68,8 @@ def test_a_detection_says_what_it_saw(api, scanned):
     assert row["timestamp"].endswith("Z")
     assert row["name"][0].isupper()
     assert row["detail"] == kept.detail
-    assert set(row["detail"]) == {"trend", "measures", "grade", "bars", "candles"}
+    assert set(row["detail"]) == {"conditions", "geometry", "trend", "measures", "grade", "bars", "candles"}
+    assert all(set(condition) == {"name", "measured", "relation", "threshold", "passed"} for condition in row["detail"]["conditions"])
 
 
 @pytest.mark.parametrize(
@@ -129,6 +132,37 @@ def test_values_can_be_asked_for_between_two_moments(api, scanned):
     assert [row["timestamp"] for row in body["values"]] == [f"2026-11-20T15:0{minute}:00Z" for minute in range(3)]
 
 
+def test_long_averages_of_minutes_are_computed_for_whoever_asks_and_not_stored(api, writer):
+    bars = random_bars("AAPL", 260, seed=1)
+    store(writer, bars)
+
+    status, body = get(api, "/api/indicators/AAPL/", timeframe="1m", name="sma_200,ema_200", limit=4)
+
+    closes = np.array([bar.close for bar in bars])
+    assert status == 200
+    assert [(row["timestamp"], row["name"]) for row in body["values"]] == [
+        ("2026-11-20T18:48:00Z", "ema_200"), ("2026-11-20T18:48:00Z", "sma_200"), ("2026-11-20T18:49:00Z", "ema_200"), ("2026-11-20T18:49:00Z", "sma_200"),
+    ]  # fmt: skip
+    assert body["values"][-1]["value"] == pytest.approx(closes[-200:].mean(), rel=1e-12)
+    assert body["values"][-2]["value"] == pytest.approx(talib.EMA(closes[-220:], 200)[-1], rel=1e-9)
+    assert not IndicatorValue.objects.exists()
+
+
+def test_detections_and_values_of_longer_bars_have_their_own_filter(api, writer):
+    bars = random_bars("AAPL", 300, seed=1)
+    store(writer, bars)
+    scan([("AAPL", bar.opened_at_ms) for bar in bars[::5]], now=NOW, timeframe="5m")
+
+    _, found = get(api, "/api/patterns/", timeframe="5m", limit=1000)
+    _, none = get(api, "/api/patterns/", timeframe="1m")
+    _, values = get(api, "/api/indicators/AAPL/", timeframe="5m", name="adx_14", limit=2)
+
+    assert {row["timeframe"] for row in found["patterns"]} == {"5m"}
+    assert len(found["patterns"]) == Detection.objects.count()
+    assert none["patterns"] == []
+    assert [row["timestamp"] for row in values["values"]] == ["2026-11-20T19:20:00Z", "2026-11-20T19:25:00Z"]
+
+
 @pytest.mark.parametrize(
     ("path", "parameters", "status"),
     [
@@ -137,7 +171,9 @@ def test_values_can_be_asked_for_between_two_moments(api, scanned):
         ("/api/indicators/AAPL/", {"name": "sma_7"}, 400),
         ("/api/indicators/AAPL/", {"name": ","}, 400),
         ("/api/indicators/AAPL/", {"limit": "1001"}, 400),
-        ("/api/indicators/AAPL/", {"timeframe": "1h"}, 400),
+        ("/api/indicators/AAPL/", {"timeframe": "1h"}, 200),
+        ("/api/indicators/AAPL/", {"timeframe": "1d", "name": "vwap"}, 400),
+        ("/api/indicators/AAPL/", {"timeframe": "2h"}, 400),
         ("/api/indicators/%00/", {}, 400),
     ],
 )

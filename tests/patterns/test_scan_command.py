@@ -48,7 +48,7 @@ def test_a_range_and_a_choice_of_symbols(writer):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("--interval", "5m"), "only --interval 1m can"),
+        (("--interval", "7m"), "--interval is one of 1m, 5m, 15m, 1h, 1d"),
         (("--from", "tomorrow"), "--from 'tomorrow' is not a moment"),
         (("--from", "2026-11-20", "--to", "2026-11-20"), "--from must lie before --to"),
         (("--symbols", "AAPL,aapl,NOBODY"), "No symbol is called NOBODY, aapl"),

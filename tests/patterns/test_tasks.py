@@ -122,7 +122,7 @@ def test_the_second_net_finds_what_the_mark_passed_by(writer):
     missed = ScannedBar.objects.count()
     scan_missed_day()
 
-    assert (missed, ScannedBar.objects.count()) == (0, 5)
+    assert (missed, ScannedBar.objects.filter(timeframe="1m").count()) == (0, 5)
 
 
 def test_a_bar_that_kills_its_workers_is_given_up_and_takes_no_other_with_it(writer):
@@ -213,6 +213,39 @@ def test_stored_bars_are_queued_in_tasks_of_some_hundred(broker):
     batches = broker()
     assert [len(batch) for batch in batches] == [300, 300, 150]
     assert [tuple(key) for batch in batches for key in batch] == sorted(keys_of(bars))
+
+
+def test_longer_bars_are_queued_behind_the_minutes_when_one_ends_them_or_changes_them_later(monkeypatch):
+    sent = []
+    monkeypatch.setattr(scan_bars, "apply_async", lambda args, priority, **_: sent.append((priority, *args)))
+    minute = int(datetime.now(UTC).timestamp()) // 3600 * 3_600_000 + 86_400_000  # an hour of tomorrow: nothing of it is over
+    forming, ending = random_bars("AAPL", 5, seed=1, first=minute)[3:]
+    (late,) = random_bars("MSFT", 1, seed=2, first=at("14:33"))
+
+    receivers.queue_scans(changes([forming]))
+    receivers.queue_scans(changes([ending]))
+    receivers.queue_scans(changes([late]))
+
+    hour, quarter = at("14:00"), at("14:30")
+    assert sent == [
+        (0, [("AAPL", forming.opened_at_ms)], "1m"),
+        (0, [("AAPL", ending.opened_at_ms)], "1m"), (3, [("AAPL", minute)], "5m"),
+        (0, [("MSFT", late.opened_at_ms)], "1m"), (3, [("MSFT", quarter)], "5m"), (6, [("MSFT", quarter)], "15m"), (9, [("MSFT", hour)], "1h"),
+    ]  # fmt: skip
+
+
+def test_a_task_that_did_not_survive_counts_on_its_own_interval(writer):
+    store(writer, random_bars("AAPL", 5, seed=1, first=at("14:30")))
+
+    scan_bars.push_request(delivery_info={"redelivered": True})
+    scan_bars.run([("AAPL", at("14:30"))], "5m")
+    scan_bars.pop_request()
+    (failure,) = ScanFailure.objects.all()
+    scanned = sweep("5m", now=after_the_hints())
+
+    assert (failure.timeframe, failure.bar_revision, failure.attempts) == ("5m", 4, 1)
+    assert scanned.bars == 1
+    assert not ScanFailure.objects.exists()
 
 
 def test_only_bars_that_may_be_judged_are_queued(broker):

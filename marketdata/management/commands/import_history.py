@@ -19,6 +19,7 @@ from django.db import OperationalError
 from marketdata.backfill import ImportReport, import_days, import_minutes, request_mark
 from marketdata.bars.columns import EARLIEST_MS, LONGEST_MS, Wanted
 from marketdata.corporate import ActionsReport, csv_rows, import_actions
+from marketdata.feed.listing import with_references
 from marketdata.files import FileError
 from marketdata.history import EXCHANGE_ZONE, MANY_RETRIES, HistoryError, RestHistory
 from marketdata.importing import FileReport, import_file
@@ -55,7 +56,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--symbols",
             metavar="A,B",
-            help=f"these symbols (default: the universe {settings.SYMBOL_UNIVERSE_KEY}; files: all that are in them)",
+            help=f"these symbols (default: the universe {settings.SYMBOL_UNIVERSE_KEY}, SPY and the sector funds; files: all that are in them)",
         )
         parser.add_argument(
             "--from",
@@ -105,7 +106,7 @@ class Command(BaseCommand):
         days = options["timespan"] == "day"
         first = first or today - timedelta(days=365 * YEARS if days else MINUTE_DAYS)
         last = last or today
-        symbols = _names(options["symbols"]) or Universe.objects.symbols_of(settings.SYMBOL_UNIVERSE_KEY)
+        symbols = _names(options["symbols"]) or with_references(Universe.objects.symbols_of(settings.SYMBOL_UNIVERSE_KEY))
         history = RestHistory(url=settings.MASSIVE_REST_URL, key=settings.MASSIVE_API_KEY, retries=MANY_RETRIES)
         writer.claim_origin(settings.FEED_NAME)
         report = self._ask(history, writer, symbols, first, last, days=days, only_missing=options["missing"])

@@ -20,6 +20,7 @@ from django.db import OperationalError, ProgrammingError, connections
 from marketdata.backfill import refresh_sessions
 from marketdata.bars.builder import SYMBOL
 from marketdata.feed.events import KINDS
+from marketdata.feed.listing import with_references
 from marketdata.flusher import StreamFailedError
 from marketdata.history import HistoryError, RestHistory
 from marketdata.intake import Report
@@ -45,6 +46,7 @@ class Command(BaseCommand):
         parser.add_argument("--symbols", metavar="A,B", help="these symbols instead of a universe; with --replay: only these")
         parser.add_argument("--events", metavar="AM,A,T,Q", help=f"event kinds (default {','.join(settings.MASSIVE_EVENTS)}; replay: all)")
         parser.add_argument("--connections", type=int, metavar="N", help=f"connections, 1 to 3 (default {settings.STREAM_CONNECTIONS})")
+        parser.add_argument("--priority", metavar="A,B", help="symbols that have the first of several connections for themselves")
         parser.add_argument("--shard", default="1/1", metavar="I/N", help="this process's part of the symbols (default 1/1: all)")
         parser.add_argument("--replay", nargs="+", metavar="FILE", help="recorded frames, one a line (.jsonl, .jsonl.gz)")
         parser.add_argument("--speed", default="max", metavar="max|N", help="replay at N times the recorded time (default max)")
@@ -103,7 +105,7 @@ class Command(BaseCommand):
             raise CommandError(f"MASSIVE_WS_URL={settings.MASSIVE_WS_URL!r} is not a WebSocket address; it begins with wss:// or ws://.")
         kinds = _kinds(settings.MASSIVE_EVENTS if options["events"] is None else options["events"].split(","))
         key = options["universe"] or settings.SYMBOL_UNIVERSE_KEY
-        wanted = Universe.objects.symbols_of(key) if options["symbols"] is None else _names(options["symbols"])
+        wanted = with_references(Universe.objects.symbols_of(key)) if options["symbols"] is None else _names(options["symbols"])
         symbols = wanted[shard - 1 :: shards]
         if not symbols:
             raise CommandError(f"Shard {shard}/{shards} has no symbols: there are only {len(wanted)}.")
@@ -124,6 +126,7 @@ class Command(BaseCommand):
                 symbols=symbols,
                 kinds=kinds,
                 connections=count,
+                priority=settings.STREAM_PRIORITY_SYMBOLS if options["priority"] is None else _names(options["priority"]),
                 batch_size=settings.DB_BATCH_SIZE,
                 flush_seconds=settings.DB_FLUSH_INTERVAL,
                 history=_rest,

@@ -8,11 +8,12 @@ from itertools import islice
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db.models import Q
 
-from marketdata.models import Bar, Symbol
-from patterns.scan import Key, ScanReport, scan_apart
-from patterns.windows import milliseconds_of
+from marketdata.models import Symbol
+from patterns.indicators.catalogue import INTERVALS
+from patterns.scan import ScanReport, scan_apart
+from patterns.windows import Key
+from patterns.windows.missed import stored_bars
 
 BATCH_BARS = 5_000
 SECONDS_BETWEEN_SIGNS = 5.0
@@ -35,19 +36,20 @@ class Command(BaseCommand):
             help="bars that start at it or later: ISO 8601, UTC unless an offset is given (default: all)",
         )
         parser.add_argument("--to", dest="end", metavar="MOMENT", help="bars that start before it (default: all)")
-        parser.add_argument("--interval", default="1m", help="interval of the bars (default: 1m, the only one so far)")
+        parser.add_argument("--interval", default="1m", help=f"interval of the bars: {', '.join(INTERVALS)} (default: 1m)")
         parser.add_argument("--symbols", metavar="A,B", help="tickers joined by commas, case kept (default: every symbol with bars)")
         parser.add_argument("--json", action="store_true", dest="as_json", help="print one JSON object as the last line")
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Scan."""
-        if options["interval"] != "1m":
-            raise CommandError(f"Bars of {options['interval']} cannot be scanned yet; only --interval 1m can.")
+        timeframe = options["interval"]
+        if timeframe not in INTERVALS:
+            raise CommandError(f"Bars of {timeframe} are not scanned; --interval is one of {', '.join(INTERVALS)}.")
         start, end = _moment("--from", options["start"]), _moment("--to", options["end"])
         if start and end and start >= end:
             raise CommandError("--from must lie before --to.")
         began = time.monotonic()
-        report = self._scan(_keys(_symbols(options["symbols"]), start, end))
+        report = self._scan(timeframe, _keys(timeframe, _symbols(options["symbols"]), start, end))
         figures: dict[str, float] = {"bars": report.bars, "detections": report.detections, "indicators": report.indicators}
         figures["seconds"] = round(time.monotonic() - began, 3)
         if options["as_json"]:
@@ -57,11 +59,11 @@ class Command(BaseCommand):
         if report.failed:
             raise CommandError(f"{report.failed:,} bars could not be scanned; the log and the table scan_failures say which and why.")
 
-    def _scan(self, keys: Iterator[Key]) -> ScanReport:
+    def _scan(self, timeframe: str, keys: Iterator[Key]) -> ScanReport:
         report, asked = ScanReport(), 0
         shown_at = time.monotonic()
         while batch := list(islice(keys, BATCH_BARS)):
-            report += scan_apart(batch, now=datetime.now(UTC), again=True)
+            report += scan_apart(batch, now=datetime.now(UTC), timeframe=timeframe, again=True)
             asked += len(batch)
             if time.monotonic() - shown_at >= SECONDS_BETWEEN_SIGNS:
                 shown_at = time.monotonic()
@@ -92,14 +94,8 @@ def _symbols(text: str | None) -> list[str] | None:
     return asked
 
 
-def _keys(symbols: list[str] | None, start: datetime | None, end: datetime | None) -> Iterator[Key]:
-    """Yield the whole and final minutes of [start, end), symbol by symbol, oldest first."""
-    bars = Bar.objects.filter(Q(complete=True) | Q(is_final=True))
-    if start:
-        bars = bars.filter(timestamp__gte=start)
-    if end:
-        bars = bars.filter(timestamp__lt=end)
+def _keys(timeframe: str, symbols: list[str] | None, start: datetime | None, end: datetime | None) -> Iterator[Key]:
+    """Yield the bars that start in [start, end), symbol by symbol, oldest first."""
     for symbol in symbols or Symbol.objects.order_by("pk").values_list("pk", flat=True):
-        minutes = bars.filter(symbol=symbol).order_by("timestamp").values_list("timestamp", flat=True)
-        for minute in minutes.iterator(chunk_size=BATCH_BARS):
-            yield symbol, milliseconds_of(minute)
+        for opened_at_ms in stored_bars(timeframe, symbol, start, end):
+            yield symbol, opened_at_ms

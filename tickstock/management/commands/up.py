@@ -188,7 +188,9 @@ class Command(BaseCommand):
             schedule = str(settings.DATA_DIR / f"beat-{settings.FEED_NAME}")
             self._add("beat", [*celery, "beat", "-l", "WARNING", "-s", schedule, "--pidfile="])
         if not options["no_feed"]:
-            self._add("history", ["manage.py", "import_history", "massive", "--timespan", "day", "--missing"], once=True)
+            self._add(
+                "history", ["manage.py", "import_history", "massive", "--timespan", "day", "--missing", "--corporate-actions"], once=True
+            )
         self._greet(web, port, password)
         self._watch()
 
@@ -255,7 +257,7 @@ class Command(BaseCommand):
         market = "a synthetic market" if settings.USE_SYNTHETIC_DATA else f"Massive at {settings.MASSIVE_WS_URL}"
         say("up", f"TickStock streams {market}: {address}")
         if password:
-            say("up", f"Sign in as admin, password {password} (shown once; change it at /admin/password_change/)")
+            say("up", f"Sign in as admin, password {password} (shown once; change it, and turn on a second factor, at /accounts/)")
         else:
             say("up", "Sign in as admin with the password chosen before.")
         say("up", "Ctrl-C stops everything.")

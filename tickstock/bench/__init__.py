@@ -1,0 +1,14 @@
+"""What `bench` measures: one module a subject, each a function that yields rows. Every row is a ratio against a limit or a peer of the same run."""
+
+from collections.abc import Callable, Iterator
+
+from tickstock.bench import events, looking, storing
+from tickstock.bench.rows import Place, Row
+
+SUBJECTS: dict[str, Callable[[Place], Iterator[Row]]] = {
+    "events": events.rows,
+    "storing": storing.rows,
+    "looking": looking.rows,
+}
+
+__all__ = ["SUBJECTS", "Place", "Row"]

@@ -1,0 +1,141 @@
+"""Frames → one-minute bars, on one core: against the typed decoder alone, and against two peers on a real day of trades."""
+
+import gzip
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import polars as pl
+
+from marketdata.bars.builder import BarBuilder
+from marketdata.bars.session import SessionTable
+from marketdata.feed.events import SecondAggregate, Trade
+from marketdata.intake import Intake
+from tickstock.bench.rows import Place, Row, alternate, not_measured, rate_row
+
+TRADES = "2013-10-08-trades-AIG-BAC-IBM.jsonl.gz"
+FRAME = 100
+SECONDS = 600
+PEER = Path(__file__).with_name("peer_nautilus.py")
+
+_seconds = msgspec.json.Decoder(list[SecondAggregate])
+_trades = msgspec.json.Decoder(list[Trade])
+
+
+def rows(place: Place) -> Iterator[Row]:
+    """Yield the rows of decoding and folding."""
+    frames = second_frames(symbols=70, seconds=SECONDS)
+    count = 70 * SECONDS
+    bare, ours = alternate(place.repeats, lambda: _decode(_seconds, frames), lambda: fold(frames), clock=time.process_time)
+    yield rate_row("decode + fold, A", "typed decode of the same frames", count=count, ours=ours, peer=bare, goal=0.45)
+    for symbols in (1_000, 11_000):
+        many = second_frames(symbols=symbols, seconds=max(4, 200_000 // symbols))
+        number = symbols * max(4, 200_000 // symbols)
+        bare, more = alternate(1, lambda many=many: _decode(_seconds, many), lambda many=many: fold(many), clock=time.process_time)  # type: ignore[misc]
+        yield rate_row(f"decode + fold, A, {symbols:,} symbols", "the same", count=number, ours=more, peer=bare, goal=0.45)
+    recording = place.recordings / TRADES
+    if not recording.exists():
+        for name, goal in (("decode + eligibility + fold, T", 0.40), ("real trades → bars", 2.0), ("real trades → bars (polars)", 0.5)):
+            yield not_measured(name, "a real day", goal, f"the recording {TRADES} is not beside the checkout")
+        return
+    yield from _real_trades(place, recording)
+
+
+def _real_trades(place: Place, recording: Path) -> Iterator[Row]:
+    with gzip.open(recording) as lines:
+        events = [event for line in lines for event in json.loads(line)]
+    frames = framed(events)
+    count = len(events)
+
+    def by_polars() -> None:
+        _bars_by_polars(_trades_of(frames))
+
+    bare, ours, polars = alternate(
+        place.repeats, lambda: _decode(_trades, frames), lambda: fold(frames), by_polars, clock=time.process_time
+    )
+    yield rate_row("decode + eligibility + fold, T", "typed decode of the same frames", count=count, ours=ours, peer=bare, goal=0.40)
+    yield _against_nautilus(place, frames, count, ours)
+    yield rate_row(
+        "real trades → bars", "polars: typed decode, columns, group_by", count=count, ours=ours, peer=polars, goal=0.5,
+        note="CPU seconds, both cores of polars counted",
+    )  # fmt: skip
+
+
+def second_frames(*, symbols: int, seconds: int) -> list[bytes]:
+    """Return frames of 100 second aggregates, every symbol each second."""
+    first = 1_795_185_000_000
+    events = []
+    for second in range(seconds):
+        for number in range(symbols):
+            price = round(50 + number % 400 * 0.37 + second % 7 * 0.01, 2)
+            events.append(
+                {
+                    "ev": "A", "sym": f"S{number:05d}", "v": 200 + number % 90, "dv": f"{200 + number % 90}.0", "av": 100_000 + second * 200,
+                    "op": 49.9, "vw": round(price + 0.0021, 4), "o": price, "c": round(price + 0.01, 2), "h": round(price + 0.02, 2),
+                    "l": price, "a": 49.8, "z": 100, "s": first + second * 1000, "e": first + second * 1000 + 1000,
+                }
+            )  # fmt: skip
+    return framed(events)
+
+
+def framed(events: list[dict[str, object]]) -> list[bytes]:
+    """Return the events as frames of 100."""
+    return [json.dumps(events[at : at + FRAME], separators=(",", ":")).encode() for at in range(0, len(events), FRAME)]
+
+
+def fold(frames: list[bytes]) -> int:
+    """Run frames through the product's way; return how many bars came."""
+    intake = Intake(BarBuilder(SessionTable([]), unbroken=True), symbols=None, kinds=None)
+    bars = 0
+    for frame in frames:
+        intake.take(frame)
+        intake.close(intake.builder.clock_ms)
+        bars += len(intake.bars)
+        intake.bars.clear()
+    intake.finish()
+    return bars + len(intake.bars)
+
+
+def _decode(decoder: msgspec.json.Decoder[list[Trade]] | msgspec.json.Decoder[list[SecondAggregate]], frames: list[bytes]) -> None:
+    for frame in frames:
+        decoder.decode(frame)
+
+
+def _trades_of(frames: list[bytes]) -> list[Trade]:
+    return [trade for frame in frames for trade in _trades.decode(frame)]
+
+
+def _bars_by_polars(trades: list[Trade]) -> pl.DataFrame:
+    """Return open, high, low, close, volume by minute; without the rules of eligibility, which would cost it more."""
+    columns = pl.DataFrame(
+        {
+            "symbol": [trade.sym for trade in trades],
+            "price": [trade.p for trade in trades],
+            "size": [trade.s for trade in trades],
+            "at": [trade.t for trade in trades],
+        }
+    )
+    return columns.group_by("symbol", pl.col("at") // 60_000, maintain_order=True).agg(
+        open=pl.col("price").first(),
+        high=pl.col("price").max(),
+        low=pl.col("price").min(),
+        close=pl.col("price").last(),
+        volume=pl.col("size").sum(),
+    )
+
+
+def _against_nautilus(place: Place, frames: list[bytes], count: int, ours: float) -> Row:
+    name, against = "real trades → bars", "nautilus_trader: typed decode, TradeTick, time-bar aggregator"
+    if place.peers is None:
+        return not_measured(name, against, 2.0, "its environment is not there: `make bench` makes it")
+    path = place.scratch / "trades.jsonl"
+    path.write_bytes(b"\n".join(frames))
+    done = subprocess.run([str(place.peers), str(PEER), str(path), str(place.repeats)], capture_output=True, text=True, check=False)
+    if done.returncode:
+        return not_measured(
+            name, against, 2.0, f"it failed: {done.stderr.strip().splitlines()[-1] if done.stderr.strip() else done.returncode}"
+        )
+    return rate_row(name, against, count=count, ours=ours, peer=float(done.stdout.split()[-1]), goal=2.0, note="CPU seconds")

@@ -1,0 +1,165 @@
+"""Bars → committed rows, and files → rows: against the bare statements that PostgreSQL needs at least."""
+
+import csv
+import gzip
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from django.db import connection
+
+from marketdata.bars.columns import Wanted
+from marketdata.bars.sizes import decimal_text
+from marketdata.bars.snapshot import MINUTE_MS, SHARE, BarSnapshot
+from marketdata.importing import import_file
+from marketdata.models import Source
+from marketdata.writer import PAST, Writer, line_name
+from tickstock.bench.rows import Place, Row, alternate, time_row
+
+FIRST_MS = 1_795_185_000_000
+SYMBOLS = 11_000
+IMPORT_ROWS = 1_000_000
+
+_BARE = """
+CREATE TEMPORARY TABLE IF NOT EXISTS bare_stage (symbol text, timestamp timestamptz, open numeric, high numeric, low numeric, close numeric,
+    volume numeric) ON COMMIT DELETE ROWS;
+CREATE TABLE IF NOT EXISTS bench_bare (symbol varchar(20), timestamp timestamptz, open numeric, high numeric, low numeric, close numeric,
+    volume numeric, PRIMARY KEY (symbol, timestamp));
+"""
+_BARE_UPSERT = """
+INSERT INTO bench_bare SELECT * FROM bare_stage ON CONFLICT (symbol, timestamp) DO UPDATE SET open = excluded.open, high = excluded.high,
+    low = excluded.low, close = excluded.close, volume = excluded.volume
+"""
+
+
+def rows(place: Place) -> Iterator[Row]:
+    """Yield the rows of writing and importing."""
+    writer = Writer(line_name(1, 1))
+    writer.acquire()
+    try:
+        yield from _minutes(place, writer)
+    finally:
+        writer.close()
+    yield _file(place)
+
+
+def minute_of(symbols: int, number: int) -> list[BarSnapshot]:
+    """Return one minute of the whole market."""
+    return [
+        BarSnapshot(
+            f"B{index:05d}", FIRST_MS + number * MINUTE_MS, 50.01, 50.25, 49.9, 50.11, (1_000 + index) * SHARE, 50.05, None, Source.VENDOR,
+            1_000 + index, True,
+        )
+        for index in range(symbols)
+    ]  # fmt: skip
+
+
+def _minutes(place: Place, writer: Writer) -> Iterator[Row]:
+    _prepare()
+    writer.write(minute_of(SYMBOLS, 0))  # the symbols' own rows, once
+    number = 0
+    written: list[list[BarSnapshot]] = []
+
+    def ours(symbols: int = SYMBOLS) -> None:
+        nonlocal number
+        number += 1
+        written.append(minute_of(symbols, number))
+        changes, refused = writer.write(written[-1])
+        assert len(changes) == symbols
+        assert not refused
+
+    def again() -> None:
+        changes, _ = writer.write(written[-1])
+        assert not changes
+
+    def bare(symbols: int = SYMBOLS) -> None:
+        _write_bare(minute_of(symbols, number))
+
+    first, repeated, limit = alternate(place.repeats, ours, again, bare)
+    yield time_row(
+        "a minute of 11,000 bars → committed",
+        "COPY + INSERT … ON CONFLICT of the same rows, nothing checked",
+        ours=first,
+        peer=limit,
+        goal=1.5,
+    )
+    yield time_row("the same bars again", "the first write", ours=repeated, peer=first, goal=0.7, note="0 rows changed")
+    for symbols in (70, 1_000):
+        small, least = alternate(place.repeats, lambda symbols=symbols: ours(symbols), lambda symbols=symbols: bare(symbols))  # type: ignore[misc]
+        yield time_row(f"a minute of {symbols:,} bars → committed", "the same", ours=small, peer=least, goal=1.5)
+
+
+def _prepare() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(_BARE)
+        cursor.execute("TRUNCATE bench_bare")
+
+
+def _write_bare(bars: Sequence[BarSnapshot]) -> None:
+    connection.ensure_connection()
+    raw: Any = connection.connection
+    with connection.cursor() as cursor:
+        cursor.execute("BEGIN")
+        with cursor.copy("COPY bare_stage FROM STDIN") as copy:
+            for bar in bars:
+                copy.write_row(
+                    (
+                        bar.symbol,
+                        _text(bar.opened_at_ms),
+                        repr(bar.open),
+                        repr(bar.high),
+                        repr(bar.low),
+                        repr(bar.close),
+                        decimal_text(bar.volume),
+                    )
+                )
+        cursor.execute(_BARE_UPSERT)
+        cursor.execute("COMMIT")
+    assert raw.info.transaction_status == 0
+
+
+def _text(opened_at_ms: int) -> str:
+    minutes = (opened_at_ms - FIRST_MS) // MINUTE_MS
+    return f"2026-11-20 {14 + (30 + minutes) // 60:02d}:{(30 + minutes) % 60:02d}+00"
+
+
+def _file(place: Place) -> Row:
+    path = place.scratch / "2026-11-20.csv.gz"
+    _write_file(path)
+    writer = Writer(PAST)
+    writer.acquire()
+    wanted = Wanted(days=False, flat=True, zone="UTC", now_ms=FIRST_MS + 10 * 86_400_000)
+
+    def ours() -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("TRUNCATE ohlcv_1min, bar_revisions, imported_files")
+        report = import_file(path, writer, wanted, source=Source.FLATFILE, now=datetime.now(UTC))
+        assert report.inserted == IMPORT_ROWS, report
+
+    def bare() -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("TRUNCATE bench_bare")
+            with gzip.open(path, "rt") as lines, cursor.copy("COPY bench_bare FROM STDIN") as copy:
+                rows = csv.reader(lines)
+                next(rows)
+                for ticker, volume, open_, close, high, low, window_start, _ in rows:
+                    copy.write_row((ticker, _text(int(window_start) // 1_000_000), open_, high, low, close, volume))
+
+    try:
+        mine, limit = alternate(1, ours, bare)
+    finally:
+        writer.close()
+        with connection.cursor() as cursor:
+            cursor.execute("DROP TABLE bench_bare")
+    return time_row("import of 1,000,000 minutes", "psycopg COPY of the same file's rows, nothing checked", ours=mine, peer=limit, goal=2.5)
+
+
+def _write_file(path: Path) -> None:
+    """Write a flat file: 390 minutes of as many symbols as make a million rows."""
+    with gzip.open(path, "wt", compresslevel=1) as file:
+        file.write("ticker,volume,open,close,high,low,window_start,transactions\n")
+        for row in range(IMPORT_ROWS):
+            symbol, minute = divmod(row, 390)
+            at = (FIRST_MS + minute * MINUTE_MS) * 1_000_000
+            file.write(f"B{symbol:05d},{1000 + row % 977},50.01,50.11,50.25,49.9,{at},{row % 91}\n")
