@@ -6,7 +6,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("marketdata", "0005_market_reference"),
+        ("marketdata", "0006_reference_symbols"),
     ]
 
     operations = [
