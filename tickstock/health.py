@@ -59,7 +59,9 @@ def ready(request: HttpRequest) -> HttpResponse:  # noqa: ARG001 - Django's sign
         parts["feed"]["notices"] = notices
     well = all(part["ok"] for part in parts.values())
     body = json_bytes({"status": "ok" if well else "unready", "parts": parts})
-    return HttpResponse(body, status=200 if well else 503, content_type="application/json")
+    answer = HttpResponse(body, status=200 if well else 503, content_type="application/json")
+    answer._has_been_logged = True  # type: ignore[attr-defined]  # Django's mark: whoever asks is told, the log need not repeat it each second
+    return answer
 
 
 def ask_parts(names: list[str]) -> dict[str, str | None]:

@@ -10,6 +10,7 @@ from django import template
 from django.conf import settings
 from django.utils import timezone
 
+from marketdata.feed.listing import with_references
 from marketdata.models import Bar, Gap, GapState, Heartbeat, Reconciliation, Session, Symbol
 from patterns.detectors import DETECTORS, SHAPES, name_of
 from patterns.models import Detection
@@ -332,6 +333,7 @@ def frame() -> dict[str, Any]:
     session = Session.objects.open_or_next(now)
     newest = Bar.objects.newest_minute()
     universe = Symbol.objects.in_universe(settings.SYMBOL_UNIVERSE_KEY)
+    members = set(universe.values_list("symbol", flat=True))
     last = Detection.objects.newest_first().first()
     spans = list(Gap.objects.spans_since(session.pre_open)[:SPANS_IN_STRIP]) if session else []
     gaps = gap_strips(spans, session) if session else []
@@ -345,7 +347,8 @@ def frame() -> dict[str, Any]:
         "synthetic": settings.FEED_NAME == "twin",
         "newest": newest,
         "count": Bar.objects.filter(timestamp=newest, symbol__in=universe).count() if newest else 0,
-        "of": universe.count(),
+        "of": len(members),
+        "beside": " ".join(symbol for symbol in with_references([]) if symbol not in members),
         "last_detection": last,
         "gaps": gaps,
         "open_gaps": [piece for piece in gaps if piece["open"]],

@@ -6,7 +6,8 @@ import { age, clock, clockSeconds, count, inOwnZone } from "./words.js";
 export const byId = (id) => document.getElementById(id);
 const scheme = location.protocol === "https:" ? "wss" : "ws";
 export const live = new Live(`${scheme}://${location.host}/ws/live`, "/live/messages");
-export const page = { of: Number(document.body.dataset.of), newest: Date.parse(document.body.dataset.newestBar) || null, minute: new Map() };
+// `beside`: symbols that are streamed as a measure for others and are no members of the universe; no count holds them
+export const page = { of: Number(document.body.dataset.of), beside: new Set((document.body.dataset.beside ?? "").split(" ")), newest: Date.parse(document.body.dataset.newestBar) || null, minute: new Map() };
 const OLD = 3 * 60_000; // after its end; a live minute is stored within seconds
 
 export function initial() {
@@ -178,7 +179,7 @@ const firstCount = Number(document.body.dataset.count);
 function takeBars(data, message) {
   if (message.type === "gap") return;
   for (const bar of data.bars ?? []) {
-    if (bar.forming) continue;
+    if (bar.forming || page.beside.has(bar.s)) continue;
     const at = Date.parse(bar.t);
     if (page.newest === null || at > page.newest) {
       page.newest = at;

@@ -197,6 +197,7 @@ function arrange(element) {
 function takeBars(data, message) {
   const touched = new Set();
   for (const bar of data.bars ?? []) {
+    if (page.beside.has(bar.s)) continue;
     const at = Date.parse(bar.t);
     const oldest = Math.min(...blocks.keys());
     if (blocks.size && at < oldest) continue;
@@ -250,7 +251,7 @@ function receive(topic, data, message) {
     return;
   }
   waiting.push([topic, data, message]);
-  missed.bars += (data.bars ?? []).filter((bar) => !bar.forming).length;
+  missed.bars += (data.bars ?? []).filter((bar) => !bar.forming && !page.beside.has(bar.s)).length;
   missed.detections += (data.detections ?? []).length + (data.retracted ?? []).length;
   compact();
   if (missed.bars || missed.detections) say(byId("waiting"), `${count(missed.bars)} bars and ${count(missed.detections)} detections wait`);
