@@ -256,7 +256,7 @@ class BarQuerySet(models.QuerySet["Bar"]):
         chosen = self.filter(symbol__in=symbols, timestamp__gte=start, timestamp__lt=end, timestamp__minute__in=range(4, 60, 5))
         return chosen.order_by("symbol", "timestamp").values_list("symbol", "close")
 
-    def by_minute(self, moment: datetime) -> "models.QuerySet[Bar, dict[str, Any]]":
+    def by_minute(self, moment: datetime) -> "models.QuerySet[Any, Any]":
         """
         Return each minute from `moment` on, oldest first, with how many `bars` it has and their mean `delay` from its end to their storing.
 
@@ -446,7 +446,7 @@ class WriterLease(models.Model):
 class RejectedEventQuerySet(models.QuerySet["RejectedEvent"]):
     """Questions to the refused events."""
 
-    def by_reason(self, moment: datetime) -> "models.QuerySet[RejectedEvent, dict[str, Any]]":
+    def by_reason(self, moment: datetime) -> "models.QuerySet[Any, Any]":
         """Return each reason since `moment` with how many `events` it had, the `last` moment and one symbol, the most frequent first."""
         rows = self.filter(received_at__gte=moment).values("reason")
         told = rows.annotate(
@@ -552,7 +552,7 @@ class GapQuerySet(models.QuerySet["Gap"]):
         """Return gaps whose last minute is `moment` or later."""
         return self.filter(last_minute__gte=moment)
 
-    def spans_since(self, moment: datetime) -> "models.QuerySet[Gap, dict[str, Any]]":
+    def spans_since(self, moment: datetime) -> "models.QuerySet[Any, Any]":
         """Return each distinct span of open and repaired gaps that reaches past `moment`, with how many `symbols` share it; newest first."""
         told = self.reaching_past(moment).filter(state__in=[GapState.OPEN, GapState.REPAIRED])
         return (
@@ -561,7 +561,7 @@ class GapQuerySet(models.QuerySet["Gap"]):
             .order_by("-last_minute", "-first_minute", "state")
         )
 
-    def ledger(self) -> "models.QuerySet[Gap, dict[str, Any]]":
+    def ledger(self) -> "models.QuerySet[Any, Any]":
         """Return the ledger by span, cause and state, the newest span first, with `symbols`, `bars` found, the newest error and times."""
         spans = self.values("first_minute", "last_minute", "cause", "state")
         told = spans.annotate(

@@ -83,6 +83,8 @@ TABLE = {
     "breadth/": Route("/breadth/", page()),
     "averages/": Route("/averages/", page()),
     "patterns/": Route("/patterns/", page()),
+    "operations/": Route("/operations/", page()),
+    "live/messages": Route("/live/messages", page()),
     "watchlists/": Route("/watchlists/", page()),
     "watchlists/new/": Route("/watchlists/new/", page((405, 403))),
     "watchlists/<int:pk>/": Route("/watchlists/1/", page((404, 403))),
@@ -120,6 +122,7 @@ TABLE = {
     "api/bars/<path:symbol>/": Route("/api/bars/AAPL/", READ),
     "api/gaps/": Route("/api/gaps/", READ),
     "api/coverage/": Route("/api/coverage/", READ),
+    "api/revisions/": Route("/api/revisions/?symbol=AAPL", READ),
     "api/jobs/": Route("/api/jobs/", row(nobody=(401, 401), people=(200, 403), token=(200, 403), wrong=(403, 403), expired=(401, 401))),
     "api/jobs/<int:number>/": Route(
         "/api/jobs/1/", row(nobody=(401, 401), people=(404, 403), token=(404, 403), wrong=(403, 403), expired=(401, 401))
@@ -129,6 +132,7 @@ TABLE = {
     "api/universes/": Route("/api/universes/", READ),
     "api/universes/<slug:key>/": Route("/api/universes/a_universe/", READ),
     "api/patterns/": Route("/api/patterns/", READ, scope="read:patterns"),
+    "api/indicators/<path:symbol>/lines/": Route("/api/indicators/AAPL/lines/?name=ema_20", READ, scope="read:patterns"),
     "api/indicators/<path:symbol>/": Route("/api/indicators/AAPL/", READ, scope="read:patterns"),
     "api/watchlists/": Route("/api/watchlists/", OWN, scope="read:market"),
     "api/watchlists/<int:pk>/": Route("/api/watchlists/1/", OWN_LIST, scope="read:market"),

@@ -23,7 +23,7 @@ from dashboards.hub import Outbox, hub_of_this_process
 from dashboards.templatetags.wording import NEW_YORK, iso, pattern_kinds
 from marketdata.bars.interval import INTERVALS as BAR_INTERVALS
 from marketdata.models import Bar, Session, Symbol
-from patterns.models import Detection, Status
+from patterns.models import Combination, Detection, Status
 
 MINUTE = timedelta(minutes=1)
 INTERVALS = {"1m": MINUTE, "5m": 5 * MINUTE, "15m": 15 * MINUTE, "30m": 30 * MINUTE, "1h": 60 * MINUTE, "4h": 240 * MINUTE}
@@ -277,7 +277,7 @@ def detections(request: HttpRequest) -> HttpResponse:
             "chosen": chosen,
             "filtered": bool(wanted),
             "fault": fault,
-            "kinds": pattern_kinds(),
+            "kinds": [*pattern_kinds(), *Combination.objects.order_by("name").values_list("key", "name")],
             "intervals": list(BAR_INTERVALS),
             "sectors": Symbol.objects.exclude(sector="").order_by("sector").values_list("sector", flat=True).distinct(),
             "statuses": Status.choices,

@@ -127,7 +127,8 @@ def _waiting_tasks() -> int | None:
     options = {**settings.CELERY_BROKER_TRANSPORT_OPTIONS, "socket_timeout": QUEUE_SECONDS, "socket_connect_timeout": QUEUE_SECONDS}
     try:
         with current_app.connection_for_read(connect_timeout=QUEUE_SECONDS, transport_options=options) as line:
-            return int(line.channel().queue_declare(queue=current_app.conf.task_default_queue, passive=True).message_count)
+            channel: Any = line.channel()  # kombu's types know the standard channel only, not what each transport adds
+            return int(channel.queue_declare(queue=current_app.conf.task_default_queue, passive=True).message_count)
     except ChannelError:
         return 0  # an empty queue is none
     except (OperationalError, RedisError, OSError):

@@ -36,6 +36,8 @@ function columns(...names) {
   })));
 }
 
+const first = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+
 function named(text) {
   const cell = make("th", "second", text);
   cell.scope = "row";
@@ -46,7 +48,7 @@ function conditions(all) {
   const met = all.filter((one) => one.passed).length;
   const rows = all.map((one) => {
     const needs = one.threshold === null || one.threshold === undefined ? "" : `${RELATIONS[one.relation] ?? one.relation} ${figure(one.threshold)}`;
-    return make("tr", "", named(one.name), make("td", "num", figure(one.measured)), make("td", "num quiet", needs), make("td", "num", sign(one.passed)));
+    return make("tr", "", named(first(one.name)), make("td", "num", figure(one.measured)), make("td", "num quiet", needs), make("td", "num", sign(one.passed)));
   });
   const table = make("table", "table measures", columns(["Condition", ""], ["Measured", "num"], ["Needs", "num"], [make("span", "unseen", "Met"), "num"]), make("tbody", "", ...rows));
   const failed = all.filter((one) => !one.passed).map((one) => one.name.toLowerCase());
@@ -85,11 +87,11 @@ export function explain(one) {
   const about = make("p", "about", `${DIRECTIONS[one.direction]}, ${one.timeframe}, ${where}. Found ${day(one.detection_timestamp)} ${clockSeconds(one.detection_timestamp)}${judged}.`);
   const bar = draw("svg", { class: "shape", viewBox: "0 0 66 6", preserveAspectRatio: "none", "aria-hidden": "true" }, draw("rect", { width: 66, height: 6 }), draw("rect", { class: "part", width: 66 * one.confidence, height: 6 }));
   const shape = make("div", "", make("p", "small quiet", "Shape"), make("p", "figure", one.confidence.toFixed(2)), bar, make("p", "small quiet", "how well it fits the drawing"));
-  const evidence = make("div", "", make("p", "small quiet", "Evidence"), make("p", "said", EVIDENCE), make("p", "small quiet", "what followed such shapes is another question"));
+  const evidence = make("div", "", make("p", "small quiet", "Evidence"), make("p", "verdict", EVIDENCE), make("p", "small quiet", "what followed such shapes is another question"));
   byId("chosen").replaceChildren(make("div", "title-line", heading, make("span", "state", statusWords(one).split(",")[0])), about, make("div", "pair", shape, evidence));
   for (const old of document.querySelectorAll(".measured")) old.remove();
   const detail = one.detail ?? {};
-  const panels = [detail.conditions?.length ? conditions(detail.conditions) : null, measures(detail)].filter(Boolean);
+  const panels = [detail.conditions?.length ? conditions(detail.conditions) : measures(detail)].filter(Boolean);
   panels.forEach((panel) => panel.classList.add("measured"));
   if (panels.length) panels[0].id = "measured";
   byId("chosen").after(...panels);

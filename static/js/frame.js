@@ -97,6 +97,35 @@ function drawDay(now) {
   for (const line of day.querySelectorAll(".now, .halo")) line.setAttribute("x", `${at}%`);
 }
 
+// Once a minute the ledger of gaps, as the server draws it at first
+async function freshGaps() {
+  if (!hours || document.hidden) return;
+  const answer = await fetch(`/api/gaps/?since=${hours[0]}&limit=300`, { headers: { Accept: "application/json" } }).catch(() => null);
+  if (!answer?.ok) return;
+  const told = (await answer.json()).gaps.filter((gap) => gap.state !== "empty").map((gap) => ({ from: Date.parse(gap.first_minute), to: Date.parse(gap.last_minute) + 60_000, open: gap.state === "open" }));
+  const pieces = [];
+  for (const gap of told.sort((one, other) => other.open - one.open || one.from - other.from)) {
+    const near = pieces.find((piece) => piece.open === gap.open && gap.from <= piece.to && gap.to >= piece.from);
+    if (near) Object.assign(near, { from: Math.min(near.from, gap.from), to: Math.max(near.to, gap.to) });
+    else pieces.push({ ...gap });
+  }
+  const share = (moment) => (100 * Math.min(1, Math.max(0, (moment - hours[0]) / (hours[3] - hours[0]))));
+  const svg = day.querySelector("svg");
+  for (const old of svg.querySelectorAll("a")) old.remove();
+  for (const piece of pieces.sort((one, other) => one.open - other.open)) {
+    const left = share(piece.from);
+    const link = draw("a", { href: "/operations/#gaps", tabindex: -1 }, draw("rect", { class: piece.open ? "gap-open" : "gap-closed", x: `${left}%`, width: `${Math.max(0.12, share(piece.to) - left)}%`, height: 7 }));
+    svg.insertBefore(link, svg.querySelector(".halo"));
+  }
+  const open = pieces.filter((piece) => piece.open);
+  const words = byId("gaps-open");
+  words.classList.toggle("wide", open.length === 0);
+  words.replaceChildren(...(open.length ? [
+    make("span", "lamp"), make("b", "", `${open.length} gap${open.length === 1 ? "" : "s"}`), make("span", "wide", ` repairing ${clock(open[0].from)}–${clock(open[0].to)}`),
+  ] : ["No open gap"]));
+  words.querySelector(".lamp")?.setAttribute("data-state", "down");
+}
+
 let lastMinute = 0;
 function tickClock() {
   const now = Date.now();
@@ -109,6 +138,8 @@ function tickClock() {
     lastMinute = Math.floor(now / 60_000);
     say(byId("next"), whatNext(now));
     drawDay(now);
+    if (element?.dataset.ticked) freshGaps(); // the first time the server has just drawn them
+    if (element) element.dataset.ticked = "yes";
   }
 }
 tickClock();
