@@ -8,13 +8,16 @@ import time
 
 import pytest
 from allauth.mfa.models import Authenticator
+from allauth.mfa.totp.internal.auth import TOTP
+from asgiref.sync import async_to_sync
 from django.core import serializers
 from django.core.cache import cache
 from django.core.management import CommandError, call_command
 from django.test import Client
 
 from accounts.models import Role
-from tests.people import PASSWORD, make_user, stranger
+from dashboards.consumers import find_caller
+from tests.people import PASSWORD, make_user, session_client, stranger
 
 pytestmark = pytest.mark.django_db
 
@@ -174,6 +177,18 @@ def test_where_it_is_demanded_an_admin_reaches_only_the_page_that_turns_it_on(de
     assert client.get("/api/symbols/").status_code == 200
     client.post("/accounts/second-factor/off/")
     assert Authenticator.objects.filter(type="totp").exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_where_it_is_demanded_the_socket_knows_no_admin_without_it(demanded):
+    user = make_user()
+    user.take_role(Role.ADMIN)
+    cookie = f"sessionid={session_client(user).cookies['sessionid'].value}".encode()
+    scope = {"headers": [(b"cookie", cookie)], "query_string": b""}
+
+    assert async_to_sync(find_caller)(scope) is None
+    TOTP.activate(user, "JBSWY3DPEHPK3PXP")
+    assert async_to_sync(find_caller)(scope).user_id == user.pk
 
 
 def test_others_may_do_without(demanded):
