@@ -1,10 +1,6 @@
 """The second factor: turned on, asked for, never twice with one code, demanded of administrators where the stack is not the embedded one."""
 
-import base64
-import hmac
 import re
-import struct
-import time
 
 import pytest
 from allauth.mfa.models import Authenticator
@@ -17,17 +13,9 @@ from django.test import Client
 
 from accounts.models import Role
 from dashboards.consumers import find_caller
-from tests.people import PASSWORD, make_user, session_client, stranger
+from tests.people import PASSWORD, code_of, make_user, session_client, stranger
 
 pytestmark = pytest.mark.django_db
-
-
-def code_of(secret: str) -> str:
-    """RFC 6238, written down once more."""
-    counter = struct.pack(">Q", int(time.time()) // 30)
-    digest = hmac.digest(base64.b32decode(secret), counter, "sha1")
-    place = digest[-1] & 15
-    return f"{(struct.unpack('>I', digest[place : place + 4])[0] & 0x7FFFFFFF) % 1_000_000:06}"
 
 
 def sign_in(client: Client, username: str = "ada", password: str = PASSWORD, query: str = ""):
