@@ -13,7 +13,7 @@ from django.core.exceptions import ValidationError
 from django.http import HttpRequest
 
 from accounts import limits
-from accounts.authentication import user_for_password
+from accounts.authentication import must_have_second_factor, user_for_password
 from accounts.models import User
 
 MESSAGES = {
@@ -77,11 +77,6 @@ class SecondFactorAdapter(DefaultMFAAdapter):  # type: ignore[misc]  # untyped u
     def can_delete_authenticator(self, authenticator: Authenticator) -> bool:
         """Return whether this user may do without."""
         return not must_have_second_factor(authenticator.user)
-
-
-def must_have_second_factor(user: User) -> bool:
-    """Return whether this user may do nothing without a second factor."""
-    return bool(settings.SECOND_FACTOR_FOR_ADMINS) and user.has_perm("accounts.administer")
 
 
 def _fernet() -> MultiFernet:

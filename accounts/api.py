@@ -15,8 +15,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from accounts import limits
-from accounts.adapters import must_have_second_factor
-from accounts.authentication import has_second_factor, second_factor_fits, user_for_password
+from accounts.authentication import has_second_factor, lacks_second_factor, second_factor_fits, user_for_password
 from accounts.models import ApiToken, User
 from accounts.serializers import Appearance, NewToken, TokenList, TokenRequest, TokenRow
 
@@ -76,7 +75,7 @@ def _signed_in(request: Request, name: str, password: str, code: str) -> User:
                 raise ValidationError({"code": "This user has a second factor: send the code of the authenticator as well."})
             if not second_factor_fits(request, user, code):
                 raise AuthenticationFailed(WRONG_CODE)
-        elif must_have_second_factor(user):
+        elif lacks_second_factor(user):
             raise PermissionDenied("Administrators need a second factor here: turn it on at /accounts/second-factor/on/ first.")
     except limits.TooManyTriesError as error:
         raise Throttled(wait=error.wait_seconds, detail=str(error)) from None

@@ -55,6 +55,16 @@ def has_second_factor(user: User) -> bool:
     return bool(Authenticator.objects.filter(user=user, type=Authenticator.Type.TOTP).exists())
 
 
+def must_have_second_factor(user: User) -> bool:
+    """Return whether this user may do nothing without a second factor."""
+    return bool(settings.SECOND_FACTOR_FOR_ADMINS) and user.has_perm("accounts.administer")
+
+
+def lacks_second_factor(user: User) -> bool:
+    """Return whether a second factor is demanded of this user who has none."""
+    return must_have_second_factor(user) and not has_second_factor(user)
+
+
 def second_factor_fits(request: HttpRequest | Request, user: User, code: str) -> bool:
     """
     Return whether `code` is the authenticator's of this moment or an unused recovery code; either is used up by it.

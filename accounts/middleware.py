@@ -5,8 +5,7 @@ from collections.abc import Callable
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.urls import reverse
 
-from accounts.adapters import must_have_second_factor
-from accounts.authentication import has_second_factor
+from accounts.authentication import lacks_second_factor
 from accounts.models import User
 
 OPEN = ("/accounts/", "/static/", "/health", "/ready", "/.well-known/")
@@ -27,8 +26,7 @@ class SecondFactorMiddleware:
             not isinstance(user, User)
             or (request.path.startswith(OPEN) and not request.path.startswith(CLOSED))
             or not user.is_authenticated
-            or not must_have_second_factor(user)
-            or has_second_factor(user)
+            or not lacks_second_factor(user)
         ):
             return self._get_response(request)
         if request.path.startswith("/api/"):

@@ -27,12 +27,12 @@ class Role(models.TextChoices):
     ADMIN = "admin", "admin"
 
 
-# Beyond reading, which everybody signed in may. The admin has every other permission too
+# Beyond reading, which everybody signed in may. The admin has every permission of every table
 ROLE_PERMISSIONS: dict[str, list[str]] = {
     Role.VIEWER: [],
-    Role.ANALYST: ["research"],
-    Role.OPERATOR: ["research", "operate"],
-    Role.ADMIN: ["research", "operate", "administer"],
+    Role.ANALYST: ["accounts.research"],
+    Role.OPERATOR: ["accounts.research", "accounts.operate", "marketdata.add_job", "marketdata.change_job"],
+    Role.ADMIN: [],
 }
 
 

@@ -21,7 +21,8 @@ from django.http import HttpRequest, parse_cookie
 from django.http.request import split_domain_port, validate_host
 from rest_framework.exceptions import AuthenticationFailed
 
-from accounts.authentication import user_for_token
+from accounts.authentication import lacks_second_factor, user_for_token
+from accounts.models import User
 from dashboards import wire
 from dashboards.hub import Hub, Outbox, hub_of_this_process
 
@@ -97,7 +98,8 @@ def _secret_in_address(scope: Scope) -> bool:
 def _user_of_session(key: str) -> int | None:
     request = HttpRequest()
     request.session = import_module(settings.SESSION_ENGINE).SessionStore(key)
-    return get_user(request).pk  # None for the anonymous
+    user = get_user(request)
+    return user.pk if isinstance(user, User) and not lacks_second_factor(user) else None
 
 
 def _user_of_token(text: str) -> Caller | None:

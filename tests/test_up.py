@@ -174,7 +174,7 @@ def test_embedded_servers_forbidden_and_no_address_is_one_sentence(tmp_path):
     done = subprocess.run(
         [sys.executable, "manage.py", "up"],
         cwd=ROOT,
-        env=environment(tmp_path, TICKSTOCK_EMBEDDED="0", SECRET_KEY="x" * 60),
+        env=environment(tmp_path, TICKSTOCK_EMBEDDED="0", SECRET_KEY="x0y1z2" * 10),
         capture_output=True,
         text=True,
         timeout=60,

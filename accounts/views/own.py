@@ -15,8 +15,7 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_safe
 
-from accounts.adapters import must_have_second_factor
-from accounts.authentication import has_second_factor
+from accounts.authentication import has_second_factor, must_have_second_factor
 from accounts.forms import NewTokenForm
 from accounts.models import ApiToken, Scope, User
 from accounts.receivers import end_sockets

@@ -76,5 +76,6 @@ def _give_role(request: HttpRequest) -> HttpResponse:
     except ValueError as error:
         messages.error(request, str(error))
     else:
+        log.info("user %s gave user %s the role %s", request.user.pk, user.pk, role)
         messages.success(request, f"{user.username} is {role} now.")
     return HttpResponseRedirect(reverse("people"))

@@ -1,30 +1,21 @@
 """The second factor: turned on, asked for, never twice with one code, demanded of administrators where the stack is not the embedded one."""
 
-import base64
-import hmac
 import re
-import struct
-import time
 
 import pytest
 from allauth.mfa.models import Authenticator
+from allauth.mfa.totp.internal.auth import TOTP
+from asgiref.sync import async_to_sync
 from django.core import serializers
 from django.core.cache import cache
 from django.core.management import CommandError, call_command
 from django.test import Client
 
 from accounts.models import Role
-from tests.people import PASSWORD, make_user, stranger
+from dashboards.consumers import find_caller
+from tests.people import PASSWORD, code_of, make_user, session_client, stranger
 
 pytestmark = pytest.mark.django_db
-
-
-def code_of(secret: str) -> str:
-    """RFC 6238, written down once more."""
-    counter = struct.pack(">Q", int(time.time()) // 30)
-    digest = hmac.digest(base64.b32decode(secret), counter, "sha1")
-    place = digest[-1] & 15
-    return f"{(struct.unpack('>I', digest[place : place + 4])[0] & 0x7FFFFFFF) % 1_000_000:06}"
 
 
 def sign_in(client: Client, username: str = "ada", password: str = PASSWORD, query: str = ""):
@@ -174,6 +165,18 @@ def test_where_it_is_demanded_an_admin_reaches_only_the_page_that_turns_it_on(de
     assert client.get("/api/symbols/").status_code == 200
     client.post("/accounts/second-factor/off/")
     assert Authenticator.objects.filter(type="totp").exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_where_it_is_demanded_the_socket_knows_no_admin_without_it(demanded):
+    user = make_user()
+    user.take_role(Role.ADMIN)
+    cookie = f"sessionid={session_client(user).cookies['sessionid'].value}".encode()
+    scope = {"headers": [(b"cookie", cookie)], "query_string": b""}
+
+    assert async_to_sync(find_caller)(scope) is None
+    TOTP.activate(user, "JBSWY3DPEHPK3PXP")
+    assert async_to_sync(find_caller)(scope).user_id == user.pk
 
 
 def test_others_may_do_without(demanded):
