@@ -1,21 +1,27 @@
 """The market's tables in the admin. Bars have no page of their own (their key has two columns): each symbol shows its newest."""
 
+from contextlib import suppress
 from typing import Any
 
 from django.contrib import admin
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
+from marketdata import jobs
+from marketdata.forms import JobForm
 from marketdata.models import (
     AuditEntry,
     Bar,
     BarRevision,
+    Closure,
     DeadTask,
     Dividend,
     FeedOrigin,
     FeedSpan,
     Gap,
+    Halt,
     Heartbeat,
     Job,
     LoggedError,
@@ -29,6 +35,7 @@ from marketdata.models import (
     Universe,
     WriterLease,
 )
+from marketdata.reconciliation import match_percent
 
 BARS_SHOWN = 20
 COLUMNS = ("start (UTC)", "open", "high", "low", "close", "volume", "trades", "source", "revision", "final")
@@ -123,7 +130,7 @@ class UniverseAdmin(KeyStays):
 
 @admin.register(Session)
 class SessionAdmin(KeyStays):
-    """The exchange's days: closures that no calendar foresaw are edited here."""
+    """The exchange's days: hours that no calendar foresaw are edited here (with a note, so that they stay). A deleted day is a closure."""
 
     list_display = ["date", "calendar", "pre_open", "open", "close", "post_close", "note"]
     fields = ["date", "calendar", "pre_open", "open", "close", "post_close", "note"]
@@ -131,6 +138,33 @@ class SessionAdmin(KeyStays):
     search_fields = ["note"]
     date_hierarchy = "date"
     ordering = ["-date"]
+
+    def delete_model(self, request: HttpRequest, obj: Session) -> None:
+        """Close the day: without that the next start would bring its session back."""
+        Closure.objects.get_or_create(date=obj.date, defaults={"note": f"closed by {request.user}"})
+        super().delete_model(request, obj)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Session]) -> None:
+        """Close the days."""
+        for session in queryset:
+            Closure.objects.get_or_create(date=session.date, defaults={"note": f"closed by {request.user}"})
+        super().delete_queryset(request, queryset)
+
+
+@admin.register(Closure)
+class ClosureAdmin(KeyStays):
+    """Days that are closed although the calendar says otherwise. Taken out, the session comes back at the next start of `stream_ticks`."""
+
+    list_display = ["date", "note"]
+    date_hierarchy = "date"
+
+
+@admin.register(Halt)
+class HaltAdmin(Looking):
+    """Trading pauses as the feed announced them."""
+
+    list_display = ["symbol_id", "began_at", "ended_at"]
+    search_fields = ["=symbol__symbol"]
 
 
 @admin.register(RejectedEvent)
@@ -175,7 +209,25 @@ class FeedSpanAdmin(Looking):
 class ReconciliationAdmin(Looking):
     """Each night's comparison with REST."""
 
-    list_display = ["date", "source", "compared", "matched", "differing", "missing_here", "missing_there", "repaired", "finished_at"]
+    list_display = [
+        "date",
+        "source",
+        "match",
+        "compared",
+        "matched",
+        "differing",
+        "missing_here",
+        "missing_there",
+        "repaired",
+        "finished_at",
+    ]
+    list_filter = ["source"]
+    date_hierarchy = "date"
+
+    @admin.display(description="match %")
+    def match(self, report: Reconciliation) -> float | None:
+        """Return how many of all minutes agree in every field."""
+        return match_percent(report)
 
 
 @admin.register(Split)
@@ -226,11 +278,39 @@ class FeedOriginAdmin(Looking):
 
 
 @admin.register(Job)
-class JobAdmin(Looking):
-    """What was asked for, and how far it is."""
+class JobAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # the class cannot be subscripted at run time
+    """Work that was asked for: add some, watch how far it is, cancel it."""
 
-    list_display = ["id", "kind", "state", "asked_by", "asked_at", "started_at", "finished_at", "done", "total", "step", "error"]
-    list_filter = ["kind", "state"]
+    form = JobForm
+    list_display = ["id", "kind", "state", "progress", "step", "error", "asked_by", "asked_at", "started_at", "finished_at"]
+    list_filter = ["state", "kind"]
+    actions = ["cancel_jobs"]
+    show_full_result_count = False
+
+    @admin.display(description="progress")
+    def progress(self, job: Job) -> str:
+        """Return how far it is."""
+        return f"{job.done} of {job.total}" if job.total else ""
+
+    def save_model(self, request: HttpRequest, obj: Job, form: Any, change: bool) -> None:
+        """Note who asked."""
+        obj.asked_by = request.user.get_username()
+        super().save_model(request, obj, form, change)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Return False for a single one: what was asked stays as it was asked. The list may be seen, and its actions used."""
+        return obj is None and super().has_change_permission(request)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002 - Django's signature
+        """Return False: who asked for what is kept."""
+        return False
+
+    @admin.action(description="Cancel", permissions=["add"])
+    def cancel_jobs(self, request: HttpRequest, queryset: QuerySet[Job]) -> None:
+        """Cancel what waits, and ask what runs to stop."""
+        for job in queryset.open():  # type: ignore[attr-defined]  # our manager's
+            with suppress(jobs.JobNotOpenError):
+                jobs.cancel(job, by=request.user.get_username())
 
 
 @admin.register(LoggedError)

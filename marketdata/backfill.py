@@ -15,7 +15,7 @@ import msgspec
 
 from marketdata.bars.snapshot import BarChange
 from marketdata.history import EXCHANGE_ZONE, HistoryError, RestHistory, exchange_sessions
-from marketdata.models import Cause, DailyBar, ImportedFile, Session
+from marketdata.models import Cause, Closure, DailyBar, ImportedFile, Session
 from marketdata.writer import Writer
 
 log = logging.getLogger(__name__)
@@ -133,7 +133,8 @@ def refresh_sessions(feed: str, history: RestHistory | None, *, now: datetime) -
     """
     Bring the session rows up to date for this feed, a year ahead; return how many were written.
 
-    The twin's own hours replace New York's from the twin's first day on; a day edited in the admin (with a note) stays.
+    The twin's own hours replace New York's from the twin's first day on; a day edited in the admin (with a note) stays, a
+    day closed there has none.
     """
     today = now.astimezone(EXCHANGE_ZONE).date()
     last = today + timedelta(days=TWIN_CALENDAR_DAYS)
@@ -143,7 +144,7 @@ def refresh_sessions(feed: str, history: RestHistory | None, *, now: datetime) -
         days = history.twin_calendar(date(2023, 1, 1), last)
     else:
         days = exchange_sessions(today - timedelta(days=7), last)
-    edited = set(Session.objects.exclude(note="").values_list("date", flat=True))
+    edited = set(Session.objects.exclude(note="").values_list("date", flat=True)) | set(Closure.objects.values_list("date", flat=True))
     calendar = "twin" if feed == "twin" else "XNYS"
     fields = ("pre_open", "open", "close", "post_close")
     rows = [

@@ -5,7 +5,6 @@ reconciliation. Workers and the web never write a bar; this thread does what the
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
@@ -26,7 +25,7 @@ from marketdata.writer import PAST, Writer, WriterBusyError, WriterDeposedError
 log = logging.getLogger(__name__)
 
 TURN_SECONDS = 10.0
-SESSIONS_SECONDS = 600.0  # how long a change of the calendar may take to be seen
+SESSIONS_BACK = timedelta(days=60)  # of the calendar, read anew at each turn: a closure that somebody enters counts at once
 FILL_MINUTES = 120
 LOCK_SECONDS = 120.0  # an import may hold the line `past`
 
@@ -41,12 +40,12 @@ class Caretaker:
         symbols: Sequence[str],
         now: Callable[[], datetime],
         announce: Callable[[list[BarChange]], None],
+        calendar: Callable[[SessionTable], None] = lambda table: None,
         requests_per_second: float,
     ) -> None:
         self._history = history
         self._symbols = list(symbols)
-        self._sessions = SessionTable([])
-        self._sessions_at = float("-inf")
+        self._calendar = calendar
         self._now = now
         self._announce = announce
         self._rate = Rate(requests_per_second)
@@ -97,9 +96,9 @@ class Caretaker:
         log.info("Filled the windows of %s symbols from REST: %s bars, %s new.", report.symbols, report.read, report.changed)
 
     def _turn(self) -> None:
-        if time.monotonic() - self._sessions_at > SESSIONS_SECONDS:
-            self._sessions, self._sessions_at = Session.objects.table(), time.monotonic()
-        find_gaps(self._sessions, now=self._now())
+        sessions = Session.objects.table(since=self._now() - SESSIONS_BACK)
+        self._calendar(sessions)
+        find_gaps(sessions, now=self._now())
         if due_gaps(self._now()):
             with _Past(self._stop) as writer:
                 report = repair(

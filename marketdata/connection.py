@@ -61,13 +61,18 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class LineState:
-    """A change of a line's state: up when `state` is live, in words why not otherwise."""
+    """
+    A change of a line's state: up when `state` is live, in words why not otherwise.
+
+    A live line names the `pairs` it has asked for and those of them that are `missing`: never acknowledged.
+    """
 
     line: int
     state: State
     reason: str
     missing: tuple[str, ...] = ()
     retry_seconds: float = 0.0
+    pairs: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +109,9 @@ class Line:
         self.largest_frame = 0
         self.reconnects = 0
         self._key = key
-        self._pairs = pairs
+        self._wanted = pairs
+        self._asked_anew: set[str] = set()  # pairs of a change of subscription that is not settled yet
+        self._asked_at = 0.0
         self._into = into
         self._stop = threading.Event()
         self._kick = ""
@@ -124,6 +131,10 @@ class Line:
         """Wait for the end; an attempt to connect may outlast it, and hands nothing on any more."""
         self._thread.join(seconds)
 
+    def want(self, pairs: tuple[str, ...]) -> None:
+        """Carry these pairs from now on; a LineState tells when the change is acknowledged, or will not be."""
+        self._wanted = pairs
+
     def kick(self, reason: str) -> None:
         """Ask for a new connection: this one is open but silent."""
         self._kick = reason
@@ -134,7 +145,7 @@ class Line:
         backoff = Backoff()
         while not self._stop.is_set():
             began = time.monotonic()
-            dialogue = Dialogue(self._key, self._pairs)
+            dialogue = Dialogue(self._key, self._wanted)
             reason = self._connected(dialogue)
             if self._stop.is_set():
                 return
@@ -149,6 +160,7 @@ class Line:
     def _connected(self, dialogue: Dialogue) -> str:
         """Live through one connection; return in words why it ended."""
         self._kick = ""
+        self._asked_anew = set()
         try:
             self._socket = self._open()
         except websocket.WebSocketBadStatusException as error:
@@ -187,7 +199,9 @@ class Line:
         while not self._stop.is_set() and not self._kick:
             now = time.monotonic()
             if dialogue.state is not State.LIVE and not self._still_hopeful(dialogue, now - began):
-                return dialogue.reason or "the feed did not answer the sign-in in time"
+                return self._hopeless(dialogue)
+            if dialogue.state is State.LIVE:
+                self._change_subscriptions(dialogue, now)
             if awaiting_pong and now - asked > PONG_SECONDS:
                 return f"no answer to a ping for {PONG_SECONDS:.0f} s"
             if not awaiting_pong and now - max(asked, answered) > PING_SECONDS:
@@ -220,6 +234,27 @@ class Line:
         self._announce_live(dialogue)
         return True
 
+    def _hopeless(self, dialogue: Dialogue) -> str:
+        """Say why the sign-in came to nothing; a plan without any of the topics is like a refused key: asking often changes nothing."""
+        if dialogue.state is State.SUBSCRIBING and dialogue.not_authorized:
+            dialogue.state = State.REFUSED
+            return f"the plan has none of the {len(dialogue.pairs)} topics ({dialogue.reason}); check MASSIVE_EVENTS and the plan"
+        return dialogue.reason or "the feed did not answer the sign-in in time"
+
+    def _change_subscriptions(self, dialogue: Dialogue, now: float) -> None:
+        """Ask for what is wanted now; tell once every new pair is acknowledged, or when no more answers are to be expected."""
+        wanted = self._wanted
+        if wanted != dialogue.pairs:
+            self._asked_anew = set(wanted) - set(dialogue.pairs)
+            self._asked_at = now
+            for text in dialogue.turn_to(wanted):
+                self._socket.send(text)
+            if not self._asked_anew:
+                self._announce_live(dialogue)
+        elif self._asked_anew and (not self._asked_anew & dialogue.missing or now - self._asked_at > SIGN_IN_SECONDS):
+            self._asked_anew = set()
+            self._announce_live(dialogue)
+
     def _take(self, dialogue: Dialogue, data: bytes, received: float) -> None:
         """Hand a frame on; before the line is live, or where a frame may hold a status, let the dialogue see it first."""
         self.largest_frame = max(self.largest_frame, len(data))
@@ -237,8 +272,8 @@ class Line:
         missing = tuple(sorted(dialogue.missing))
         if missing:
             log.warning("Line %s: %s topics were not acknowledged (%s …): %s", self.number, len(missing), missing[0], dialogue.reason)
-        log.info("Line %s: live at %s with %s topics", self.number, self.url, len(self._pairs) - len(missing))
-        self._hand_on(LineState(self.number, State.LIVE, "", missing))
+        log.info("Line %s: live at %s with %s topics", self.number, self.url, len(dialogue.pairs) - len(missing))
+        self._hand_on(LineState(self.number, State.LIVE, "", missing, pairs=frozenset(dialogue.pairs)))
 
     def _farewell(self, dialogue: Dialogue) -> str:
         if dialogue.state is State.REFUSED:

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -17,7 +18,7 @@ from marketdata.announcer import Announcer
 from marketdata.bars.builder import BarBuilder
 from marketdata.bars.snapshot import BarSnapshot
 from marketdata.feed.decode import Rejection
-from marketdata.intake import Intake
+from marketdata.intake import Intake, Pause
 from marketdata.models import Cause
 from marketdata.writer import Writer, WriterDeposedError, condensed
 
@@ -253,6 +254,13 @@ def hand_over(intake: Intake, flusher: Flusher) -> None:
     if intake.bars or intake.rejections:
         flusher.add(intake.bars, intake.rejections)
         intake.bars, intake.rejections = [], []
+    for pause in intake.pauses:
+        flusher.afterwards(f"pause {pause}", partial(_keep_pause, pause))
+    intake.pauses = []
+
+
+def _keep_pause(pause: Pause, writer: Writer) -> None:
+    writer.keep_pause(pause.symbol, moment(pause.at_ms), paused=pause.paused)
 
 
 def settle_passed(builder: BarBuilder, flusher: Flusher, settled_to: int) -> int:

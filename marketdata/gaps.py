@@ -12,13 +12,13 @@ from typing import NamedTuple
 
 import msgspec
 from django.db import transaction
-from django.db.models import F, Q
+from django.db.models import Exists, F, OuterRef, Q
 
 from marketdata.bars.coverage import Range, expected, joined, minutes_in, whole_minutes, without
 from marketdata.bars.session import SessionTable
 from marketdata.bars.snapshot import MINUTE_MS, BarChange
 from marketdata.history import HistoryError, RestHistory
-from marketdata.models import Bar, Cause, FeedSpan, Gap, GapCause, GapState, Session
+from marketdata.models import Bar, Cause, FeedSpan, Gap, GapCause, GapState, Halt, Session
 from marketdata.writer import Writer
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,8 @@ def ms(moment: datetime) -> int:
 
 def find_gaps(sessions: SessionTable, *, now: datetime, first: datetime | None = None, last: datetime | None = None) -> int:
     """
-    Open a gap for every expected minute that neither a span of the line, nor a whole bar, nor an earlier gap covers; return how many minutes.
+    Open a gap for every expected minute that neither a span of the line, nor a whole bar, nor an earlier gap covers, and for every partial bar;
+    return how many minutes.
 
     Looks back to each symbol's first live minute, five sessions at most; `first` (then even before the first live minute) and `last` move
     the bounds. Safe to repeat.
@@ -60,7 +61,23 @@ def find_gaps(sessions: SessionTable, *, now: datetime, first: datetime | None =
         unproven = without(expected(sessions, begin_ms, min(end_ms, until_ms or end_ms)), proven)
         if unproven:
             opened += _open(symbols, unproven, spans, now=now)
-    return opened
+    return opened + _open_partial(floor_ms, end_ms, now=now)
+
+
+def _open_partial(floor_ms: int, end_ms: int, *, now: datetime) -> int:
+    """
+    Open a gap for each bar that was seen in part and that no gap covers: evidence of its minute does not make it whole.
+
+    Such are a late trade that a new process met first, and what was seen before the line had been up for a whole minute.
+    """
+    asked = Gap.objects.filter(symbol=OuterRef("symbol"), first_minute__lte=OuterRef("timestamp"), last_minute__gte=OuterRef("timestamp"))
+    bars = Bar.objects.partial().filter(timestamp__gte=at(floor_ms), timestamp__lte=at(end_ms - MINUTE_MS)).exclude(Exists(asked))
+    fresh = [
+        Gap(symbol_id=symbol, first_minute=minute, last_minute=minute, cause=GapCause.PARTIAL, opened_at=now)
+        for symbol, minute in bars.values_list("symbol_id", "timestamp")
+    ]
+    Gap.objects.bulk_create(fresh, ignore_conflicts=True, batch_size=5_000)
+    return len(fresh)
 
 
 def _sessions_back(sessions: SessionTable, now_ms: int) -> int:
@@ -169,14 +186,20 @@ def repair(
     announce: Callable[[list[BarChange]], None] = lambda changes: None,
     stopped: Callable[[], bool] = lambda: False,
     eager: bool = False,
+    within: tuple[datetime, datetime] | None = None,
+    only: Sequence[str] | None = None,
+    progress: Callable[[int, int, str], None] = lambda done, of, symbol: None,
 ) -> RepairReport:
     """
     Ask REST for every open gap, the newest first, and store what it answers; `pause` is called before each request and keeps the rate.
 
     A gap closes when REST was asked for all of it, with bars or without. One that failed waits longer each time; `eager` asks at once.
+    `within` [first, last) and `only` these symbols narrow the choice.
     """
     report = RepairReport()
-    for gap in due_gaps(now(), eager=eager):
+    gaps = due_gaps(now(), eager=eager, within=within, only=only)
+    for place, gap in enumerate(gaps):
+        progress(place, len(gaps), gap.symbol_id)
         if stopped():
             break
         pause()
@@ -202,9 +225,16 @@ def repair(
     return report
 
 
-def due_gaps(now: datetime, *, eager: bool = False) -> list[Gap]:
+def due_gaps(
+    now: datetime, *, eager: bool = False, within: tuple[datetime, datetime] | None = None, only: Sequence[str] | None = None
+) -> list[Gap]:
     """Return the open gaps whose time has come, the newest first; `eager`: all open ones."""
-    gaps = list(Gap.objects.filter(state=GapState.OPEN).order_by("-last_minute", "symbol_id"))
+    chosen = Gap.objects.filter(state=GapState.OPEN)
+    if within is not None:
+        chosen = chosen.filter(last_minute__gte=within[0], first_minute__lt=within[1])
+    if only is not None:
+        chosen = chosen.filter(symbol_id__in=only)
+    gaps = list(chosen.order_by("-last_minute", "symbol_id"))
     if eager:
         return gaps
     return [gap for gap in gaps if gap.asked_at is None or (now - gap.asked_at).total_seconds() >= retry_seconds(gap.attempts)]
@@ -250,8 +280,8 @@ class Coverage(msgspec.Struct):
     """
     One symbol's day in minutes: `expected` = `bars` + `no_trade` + `open` + `unproven`.
 
-    `no_trade`: the line was up, or REST was asked, and there was none. `open`: gaps that wait for REST. `unproven`: no evidence at all (before the
-    first live minute, or still to come into the ledger).
+    `no_trade`: the line was up, or REST was asked, and there was none; of these `halted` lie in a pause that the feed announced.
+    `open`: gaps that wait for REST. `unproven`: no evidence at all (before the first live minute, or still to come into the ledger).
     """
 
     symbol: str
@@ -259,6 +289,7 @@ class Coverage(msgspec.Struct):
     expected: int
     bars: int
     no_trade: int
+    halted: int
     open: int
     unproven: int
     repaired: int
@@ -290,12 +321,17 @@ def coverage(symbols: Iterable[str], session: Session, *, now: datetime) -> list
     for gap in Gap.objects.filter(Q(symbol_id__in=wanted), last_minute__gte=begin, first_minute__lt=end):
         (opened if gap.state == GapState.OPEN else asked)[gap.symbol_id].append((ms(gap.first_minute), ms(gap.last_minute)))
         repaired[gap.symbol_id] += gap.bars_found
+    halted: dict[str, list[Range]] = defaultdict(list)
+    for halt in Halt.objects.filter(Q(ended_at__gt=begin) | Q(ended_at=None), symbol_id__in=wanted, began_at__lt=end):
+        halted[halt.symbol_id].append((ms(halt.began_at) // MINUTE_MS * MINUTE_MS, ms(halt.ended_at or end) // MINUTE_MS * MINUTE_MS))
     answers = []
     for symbol in wanted:
         rest = without(minutes, joined(bars[symbol]))
         waiting = minutes_in(rest) - minutes_in(without(rest, joined(opened[symbol])))
         settled = without(rest, joined(opened[symbol]))
-        unproven = minutes_in(without(settled, joined(proven[symbol] + asked[symbol])))
+        unknown = without(settled, joined(proven[symbol] + asked[symbol]))
+        unproven = minutes_in(unknown)
+        without_trade = without(settled, unknown)
         answers.append(
             Coverage(
                 symbol=symbol,
@@ -303,6 +339,7 @@ def coverage(symbols: Iterable[str], session: Session, *, now: datetime) -> list
                 expected=minutes_in(minutes),
                 bars=minutes_in(minutes) - minutes_in(rest),
                 no_trade=minutes_in(settled) - unproven,
+                halted=minutes_in(without_trade) - minutes_in(without(without_trade, joined(halted[symbol]))),
                 open=waiting,
                 unproven=unproven,
                 repaired=repaired[symbol],

@@ -2,13 +2,14 @@
 
 import logging
 from collections import Counter
+from typing import NamedTuple
 
 import msgspec
 
-from marketdata.bars.builder import BarBuilder
+from marketdata.bars.builder import SYMBOL, BarBuilder
 from marketdata.bars.snapshot import BarSnapshot
 from marketdata.feed.decode import RAW_KEPT, Rejection, decode, readable
-from marketdata.feed.events import LimitBand, MinuteAggregate, Quote, SecondAggregate, StatusMessage, Trade
+from marketdata.feed.events import PAUSED, LimitBand, MinuteAggregate, Quote, SecondAggregate, StatusMessage, Trade, milliseconds
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +29,14 @@ class Report(msgspec.Struct):
     seconds: float = 0.0
 
 
+class Pause(NamedTuple):
+    """That a symbol was paused, or trades again, at a moment in Unix ms."""
+
+    symbol: str
+    at_ms: int
+    paused: bool
+
+
 class Intake:
     """Counts, folds and sorts what one line says."""
 
@@ -37,7 +46,9 @@ class Intake:
         self.report = Report()
         self.bars: list[BarSnapshot] = []
         self.rejections: list[Rejection] = []
+        self.pauses: list[Pause] = []
         self.last_event_ms = 0
+        self._paused: dict[str, bool] = {}
         self._symbols = symbols
         self._kinds = kinds
         self._minutes_seen: set[tuple[str, int]] = set()
@@ -64,8 +75,11 @@ class Intake:
                     continue
                 builder.add(event)
                 newest = max(newest, event.t if isinstance(event, Trade) else event.e)
-            elif isinstance(event, Quote | LimitBand):
-                self.counts["Q" if isinstance(event, Quote) else "LULD"] += 1
+            elif isinstance(event, LimitBand):
+                self.counts["LULD"] += 1
+                self._note_band(event)
+            elif isinstance(event, Quote):
+                self.counts["Q"] += 1
         if decoded.rejections:
             report.events += sum(1 for rejection in decoded.rejections if rejection.kind)
             self._reject(decoded.rejections)
@@ -73,6 +87,15 @@ class Intake:
             self._reject_refused()
         self.last_event_ms = builder.clock_ms
         return newest
+
+    def _note_band(self, band: LimitBand) -> None:
+        """Keep what changes between trading and pause; of a symbol's first band also that it trades: an earlier run may have seen it pause."""
+        if self._symbols is not None and band.ticker not in self._symbols:
+            return
+        at_ms, paused = milliseconds(band.t), PAUSED in band.i
+        if at_ms is not None and SYMBOL.fullmatch(band.ticker) and self._paused.get(band.ticker) is not paused:
+            self._paused[band.ticker] = paused
+            self.pauses.append(Pause(band.ticker, at_ms, paused))
 
     def _reject(self, rejections: list[Rejection]) -> None:
         for rejection in rejections:

@@ -212,6 +212,10 @@ class BarQuerySet(models.QuerySet["Bar"]):
         """Leave out minutes that were seen only in part, until they are repaired: half a bar is a wrong bar."""
         return self.filter(models.Q(complete=True) | models.Q(is_final=True))
 
+    def partial(self) -> "BarQuerySet":
+        """Return minutes that were seen only in part."""
+        return self.filter(complete=False, is_final=False)
+
     def newest_first(self) -> "BarQuerySet":
         """Return them from the newest on."""
         return self.order_by("-timestamp")
@@ -267,6 +271,7 @@ class Bar(models.Model):
         indexes = [
             models.Index(fields=["-timestamp"], name="ohlcv_1min_ts_idx"),
             models.Index(fields=["symbol", "-timestamp"], include=["open", "high", "low", "close", "volume"], name="ohlcv_1min_cover_idx"),
+            models.Index(fields=["timestamp"], condition=models.Q(complete=False, is_final=False), name="ohlcv_1min_partial_idx"),
             BrinIndex(fields=["updated_at"], autosummarize=True, name="ohlcv_1min_updated_brin"),  # the sweep asks what changed since
         ]
         constraints = [
@@ -340,9 +345,9 @@ class SessionQuerySet(models.QuerySet["Session"]):
         """Return the day whose hours, pre-market to post-market, contain `moment`, else the next one."""
         return self.filter(post_close__gt=moment).order_by("pre_open").first()
 
-    def table(self) -> SessionTable:
-        """Return them all as a value that answers without the database."""
-        rows = self.values_list("pre_open", "open", "close", "post_close")
+    def table(self, *, since: datetime | None = None) -> SessionTable:
+        """Return them all, or those that end after `since`, as a value that answers without the database."""
+        rows = (self if since is None else self.filter(post_close__gt=since)).values_list("pre_open", "open", "close", "post_close")
         return SessionTable([_hours(row) for row in rows.iterator()])
 
 
@@ -602,3 +607,38 @@ class ImportedFile(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class Closure(models.Model):
+    """A day on which the exchange is closed although its calendar says otherwise; such a day has no session, whatever is imported."""
+
+    date = models.DateField(primary_key=True)
+    note = models.CharField(max_length=100, blank=True, default="")
+
+    class Meta:
+        db_table = "closures"
+        ordering = ["-date"]
+
+    def __str__(self) -> str:
+        return f"{self.date} {self.note}".strip()
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Store it, and take the day's session away."""
+        super().save(*args, **kwargs)
+        Session.objects.filter(date=self.date).delete()
+
+
+class Halt(models.Model):
+    """A trading pause as the LULD feed announced it: from `began_at` until trades or new bands came; None: it lasts."""
+
+    symbol = models.ForeignKey(Symbol, on_delete=models.PROTECT, db_column="symbol", db_index=False, related_name="halts")
+    began_at = models.DateTimeField()
+    ended_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        db_table = "halts"
+        constraints = [models.UniqueConstraint(fields=["symbol", "began_at"], name="halt_once")]
+        ordering = ["-began_at"]
+
+    def __str__(self) -> str:
+        return f"{self.symbol_id} {self.began_at:%Y-%m-%d %H:%M:%S}"

@@ -311,6 +311,7 @@ class CoverageRow(serializers.Serializer[Any]):
     expected = serializers.IntegerField(help_text="minutes of the session so far")
     bars = serializers.IntegerField()
     no_trade = serializers.IntegerField(help_text="the line was up, or REST was asked, and there was no trade")
+    halted = serializers.IntegerField(help_text="of no_trade: minutes of a trading pause that the feed announced")
     open = serializers.IntegerField(help_text="gaps that wait for REST")
     unproven = serializers.IntegerField(help_text="no evidence: before the first live minute, or not yet in the ledger")
     repaired = serializers.IntegerField(help_text="bars that REST brought for gaps")
@@ -346,7 +347,7 @@ class JobOptions(serializers.Serializer[Any]):
 
     def get_fields(self) -> dict[str, Any]:
         """Add `from`, which Python keeps for itself, and `to`."""
-        words = "exchange day, included: import, repair, scan"
+        words = "exchange day, included: import, repair, reconcile, scan"
         bounds = {name: serializers.DateField(required=False, help_text=words) for name in ("from", "to")}
         return super().get_fields() | bounds
 
@@ -362,6 +363,10 @@ class JobOptions(serializers.Serializer[Any]):
             raise serializers.ValidationError({"universe": f"No universe {min(names - known)!r} is known."})
         return attrs
 
+    def as_json(self) -> dict[str, Any]:
+        """Return the checked options as the row holds them."""
+        return {name: value if isinstance(value, str | list) else value.isoformat() for name, value in self.validated_data.items()}
+
 
 class JobRequest(serializers.Serializer[Any]):
     """A job to be done."""
@@ -373,7 +378,7 @@ class JobRequest(serializers.Serializer[Any]):
         """Return the checked options as JSON holds them."""
         checked = JobOptions(data=options)
         checked.is_valid(raise_exception=True)
-        return {name: value if isinstance(value, str | list) else value.isoformat() for name, value in checked.validated_data.items()}
+        return checked.as_json()
 
 
 class JobRow(serializers.ModelSerializer[Job]):

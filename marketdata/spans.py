@@ -9,13 +9,13 @@ CLAIM_LAG_MS = 60_000  # a minute's bar may come so long after its end; what is 
 
 
 class Span:
-    """One unbroken stretch of a line; a row that grows while it lasts."""
+    """One unbroken stretch of a line; a row that grows while it lasts, and claims nothing at first."""
 
     def __init__(self, line: str, *, began_ms: int, symbols: Sequence[str], kinds: Sequence[str]) -> None:
         self.began_ms = began_ms
         self.alive_until_ms = began_ms
         self._line = line
-        self._symbols = list(symbols)
+        self.symbols = list(symbols)
         self._kinds = list(kinds)
         self._id: int | None = None
         self._ended = ""
@@ -38,8 +38,8 @@ class Span:
             self._id,
             line=self._line,
             began_at=datetime.fromtimestamp(self.began_ms / 1000, UTC),
-            alive_until=datetime.fromtimestamp(self.alive_until_ms / 1000, UTC),
-            symbols=self._symbols,
+            alive_until=datetime.fromtimestamp(max(self.began_ms, self.alive_until_ms) / 1000, UTC),
+            symbols=self.symbols,
             kinds=self._kinds,
             ended=self._ended,
         )

@@ -9,7 +9,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
 from statistics import median
 from typing import Any
@@ -18,12 +18,14 @@ from marketdata.announcer import Announcer
 from marketdata.bars.builder import BarBuilder
 from marketdata.bars.session import SessionTable
 from marketdata.caretaker import Caretaker
-from marketdata.connection import Frame, Item, Line, LineState, Loss, SignOfLife
+from marketdata.connection import Frame, Item, LineState, Loss, SignOfLife
+from marketdata.feed.partition import parted
 from marketdata.feed.protocol import State
 from marketdata.flusher import SHUTDOWN_SECONDS, Flusher, StreamFailedError, hand_over, moment, settle_passed
 from marketdata.history import RestHistory
 from marketdata.intake import Intake, Report
 from marketdata.jobs import BarJobs
+from marketdata.lines import Lines
 from marketdata.spans import Span
 from marketdata.writer import Writer
 
@@ -35,7 +37,10 @@ STATUS_SECONDS = 2.0
 SILENT_SECONDS = 15.0
 SILENT_SECONDS_QUIET_FEED = 150.0
 BUSY_SYMBOLS = 10  # of a line: in regular hours one of so many trades at least every few seconds
-LINE_SECONDS = 2.0  # for the lines to end; one that is busy connecting is not waited for
+DELAYED_SECONDS = (870.0, 1_200.0)  # a plan without real-time data is 15 minutes behind, on a healthy line
+AHEAD_MS = 5_000
+MISSING_NAMED = 5
+LINE_SECONDS = 2.0  # for the lines to end
 
 
 class LiveStream:
@@ -43,6 +48,7 @@ class LiveStream:
     The live line of one shard: `run` until `stop`.
 
     Its clock is the largest event time, moved on by signs of life: while one of the lines is silent, no minute is taken for finished.
+    The symbols of a line that falls move to the others, and back when it is up again.
     """
 
     def __init__(
@@ -56,6 +62,7 @@ class LiveStream:
         symbols: Sequence[str],
         kinds: Sequence[str],
         connections: int,
+        priority: Collection[str] = (),
         batch_size: int,
         flush_seconds: float,
         history: Callable[[], RestHistory] | None,
@@ -73,36 +80,34 @@ class LiveStream:
             builder.expect_minute_aggregates(alone=not {"A", "T"} & set(kinds))
         self._intake = Intake(builder, symbols=frozenset(symbols), kinds=frozenset(kinds))
         self._queue: queue.Queue[Item] = queue.Queue(QUEUE_FRAMES)
-        self._lines = [
-            Line(number + 1, url=ws_url, key=key, pairs=self._pairs(part), into=self._queue)
-            for number, part in enumerate(self._partitions(connections))
-        ]
-        self._states = {line.number: LineState(line.number, State.CONNECTING, "connecting") for line in self._lines}
+        parts = parted(symbols, connections=connections, priority=priority)
+        reserved = 0 if len(parts) > 1 and set(priority) & set(parts[0]) else None
+        self._lines = Lines(parts, kinds, url=ws_url, key=key, into=self._queue, reserved=reserved)
         self._announcer = Announcer()
         self._flusher = Flusher(writer, self._announcer, batch_size=batch_size, flush_seconds=flush_seconds)
         self._event_at = (0, time.monotonic())  # largest event time, and when it came
         self._outage_seconds = 0.0  # since that event
-        self._alive_at = dict.fromkeys(self._states, time.monotonic())  # by line: all that was sent until then has arrived
-        self._data_at = dict(self._alive_at)
-        self._watched_from = dict(self._alive_at)
+        self._resumed_at = time.monotonic()
+        self._interrupted = True  # nothing is whole before every symbol is on a live line
         self._delays: deque[float] = deque(maxlen=500)
         self._frame_minutes: deque[tuple[float, int]] = deque(maxlen=40)
         self._state = ("connecting", datetime.now(UTC))
         self._settled_to = 0
         self._span: Span | None = None
         self._caretaker = history and Caretaker(
-            history, symbols=symbols, now=self._market_now, announce=self._announcer.closed, requests_per_second=requests_per_second
+            history,
+            symbols=symbols,
+            now=self._market_now,
+            announce=self._announcer.closed,
+            calendar=self._renew_calendar,
+            requests_per_second=requests_per_second,
         )
         self._jobs = history and BarJobs(
             history, now=self._market_now, announce=self._announcer.closed, requests_per_second=requests_per_second
         )
 
-    def _partitions(self, connections: int) -> list[list[str]]:
-        parts = [self._symbols[start::connections] for start in range(connections)]
-        return [part for part in parts if part]
-
-    def _pairs(self, symbols: Sequence[str]) -> tuple[str, ...]:
-        return tuple(f"{kind}.{symbol}" for kind in self._kinds for symbol in symbols)
+    def _renew_calendar(self, sessions: SessionTable) -> None:
+        self._sessions = self._intake.builder.sessions = sessions
 
     def stop(self) -> None:
         """Ask for the end; `run` returns when all is stored."""
@@ -110,8 +115,7 @@ class LiveStream:
 
     def run(self) -> Report:
         """Stream until `stop`. StreamFailedError where it cannot go on."""
-        for line in self._lines:
-            line.start()
+        self._lines.start()
         if self._caretaker is not None and self._jobs is not None:
             self._caretaker.start()
             self._jobs.start()
@@ -139,6 +143,7 @@ class LiveStream:
             now = time.monotonic()
             if now >= next_moving:
                 next_moving = now + MOVING_SECONDS
+                self._lines.share_out(now)
                 if moving := self._intake.builder.moving():
                     self._announcer.moving(moving)
             if now >= next_status:
@@ -169,40 +174,62 @@ class LiveStream:
         if isinstance(item, Frame):
             self._take(item)
         elif isinstance(item, SignOfLife):
-            self._alive_at[item.line] = max(self._alive_at[item.line], item.received)
+            self._lines.hear(item.line, item.received)
         elif isinstance(item, Loss):
-            self._intake.builder.interrupt()
-            self._end_evidence(f"{item.frames} frames were dropped")
+            self._interrupt(f"{item.frames} frames were dropped")
             self._resume()
         else:
             self._line_changed(item)
 
     def _take(self, frame: Frame) -> None:
-        self._alive_at[frame.line] = max(self._alive_at[frame.line], frame.received)
         newest = self._intake.take(frame.data)
+        self._lines.hear(frame.line, frame.received, data=bool(newest))
         if newest:
-            self._data_at[frame.line] = frame.received
             self._delays.append(time.time() * 1000 - newest)
         clock_ms = self._intake.builder.clock_ms  # an absurd time has not moved it
         if clock_ms > self._event_at[0]:
             self._event_at, self._outage_seconds = (clock_ms, frame.received), 0.0
+        if newest:
+            self._learn_beginning(clock_ms, frame.received)
+
+    def _learn_beginning(self, clock_ms: int, received: float) -> None:
+        """
+        Let no minute pass for whole that had begun before the line was up.
+
+        The first event of a new connection may be minutes old, a late trade say. An event of time t that comes s seconds after the line came up tells
+        that it came up at t − s or later; the wall clock tells it too, unless the feed is a delayed one. A feed that runs ahead of the wall clock
+        (the twin, faster than time) is its own clock.
+        """
+        wall_ms = int(time.time() * 1000)
+        if self._interrupted or clock_ms > wall_ms + AHEAD_MS:
+            return
+        since_ms = int((received - self._resumed_at) * 1000)
+        bound = wall_ms if wall_ms - clock_ms < DELAYED_SECONDS[0] * 1000 else clock_ms
+        self._intake.builder.not_whole_before(bound - since_ms)
+        if self._span is not None and self._intake.builder.whole_from is not None:
+            self._span.began_ms = max(self._span.began_ms, self._intake.builder.whole_from)
 
     def _line_changed(self, change: LineState) -> None:
-        self._states[change.line] = change
-        if change.state is State.LIVE:
-            self._alive_at[change.line] = self._data_at[change.line] = time.monotonic()
-            self._resume()
-        else:
-            self._intake.builder.interrupt()
-            self._end_evidence(change.reason)
+        self._lines.change(change)
+        if change.state is not State.LIVE:
+            self._interrupt(change.reason)
+        elif self._span is not None and not self._lines.heard().issuperset(self._span.symbols):
+            self._interrupt("topics were taken from us")
+        self._resume()
         self._report_status()
 
+    def _interrupt(self, reason: str) -> None:
+        self._interrupted = True
+        self._intake.builder.interrupt()
+        self._end_evidence(reason)
+
     def _resume(self) -> None:
-        """Where all lines are up, let minutes count as whole again, from the next one of the feed's own time on."""
-        if any(state.state is not State.LIVE for state in self._states.values()):
+        """Where every symbol is on a live line, let minutes count as whole again, from the next one of the feed's own time on."""
+        if not self._interrupted or not self._lines.covered:
             return
+        self._interrupted = False
         event_ms, came_at = self._event_at
-        now = time.monotonic()
+        now = self._resumed_at = time.monotonic()
         self._intake.builder.resume(event_ms + int((now - came_at + self._outage_seconds) * 1000) if event_ms else 0)
         if event_ms:
             self._event_at = (event_ms, now)  # the time of the outage is no time of the stream
@@ -211,28 +238,37 @@ class LiveStream:
     def _stream_now(self) -> int:
         """Return the stream's time in Unix ms: up to when all that was sent is known to have arrived, on every line that is up."""
         event_ms, came_at = self._event_at
-        lines = [line for line, state in self._states.items() if state.state is State.LIVE]
-        if not event_ms or not lines:
+        alive_at, data_at = self._lines.alive_at(), self._lines.data_at()
+        if not event_ms or alive_at is None or data_at is None:
             return event_ms
-        alive_ms = event_ms + int((min(self._alive_at[line] for line in lines) - came_at) * 1000)
+        alive_ms = event_ms + int((alive_at - came_at) * 1000)
         if not self._is_busy or not self._sessions.is_regular(alive_ms):
             return alive_ms
         # A socket that only answers pings proves nothing where data must come: the watchdog will break these minutes
-        return event_ms + int((min(self._data_at[line] for line in lines) - came_at) * 1000)
+        return event_ms + int((data_at - came_at) * 1000)
 
     def _keep_evidence(self) -> None:
-        """Let the ledger know up to when the line was up; it is written after the bars that it vouches for."""
+        """
+        Let the ledger know from when to when the line was up; it is written after the bars that it vouches for.
+
+        The beginning is told at once: from then on bars are expected, even if this process dies before it can vouch for any.
+        """
         began = self._intake.builder.whole_from
         if began is None:
             return
         if self._span is None:
-            self._span = Span(self._writer.name, began_ms=began, symbols=self._symbols, kinds=self._kinds)
+            heard = self._lines.heard()
+            symbols = [symbol for symbol in self._symbols if symbol in heard]
+            if not symbols:
+                return
+            self._span = Span(self._writer.name, began_ms=began, symbols=symbols, kinds=self._kinds)
+            self._flusher.afterwards(f"span {began}", self._span.store)
         if self._span.grow(self._stream_now()):
             self._flusher.afterwards(f"span {began}", self._span.store)
 
     def _end_evidence(self, reason: str) -> None:
         span, self._span = self._span, None
-        if span is not None and span.alive_until_ms > span.began_ms:
+        if span is not None:
             span.end(reason)
             self._flusher.afterwards(f"span {span.began_ms}", span.store)
 
@@ -243,25 +279,40 @@ class LiveStream:
     def _watch_for_silence(self, now: float) -> None:
         """A socket that is open but silent in regular hours gets a new connection; at night silence is normal."""
         if not self._sessions.is_regular(int(time.time() * 1000)):
-            self._watched_from = dict.fromkeys(self._watched_from, now)
+            self._lines.watch_from(now)
             return
-        limit = SILENT_SECONDS if self._is_busy else SILENT_SECONDS_QUIET_FEED
-        for line in self._lines:
-            since = max(self._data_at[line.number], self._watched_from[line.number])
-            if self._states[line.number].state is State.LIVE and now - since > limit:
-                self._watched_from[line.number] = now
-                line.kick(f"the connection is open but was silent for {limit:.0f} s")
+        self._lines.end_silent(now, limit=SILENT_SECONDS if self._is_busy else SILENT_SECONDS_QUIET_FEED)
 
     # -- what is said of it -------------------------------------------------------------------------------------------------------------
 
     def _line_state(self) -> tuple[str, str]:
-        """Return the state of the whole in one word, and why where it is not live."""
-        worst = next((state for state in self._states.values() if state.state is not State.LIVE), None)
-        if worst is None:
-            delay = median(self._delays) / 1000 if self._delays else 0.0
-            return ("delayed" if 600 < delay < 1_200 else "live"), ""
+        """Return the state of the whole in one word, and what is wrong in words; a fallen line whose symbols moved is no fall of the whole."""
+        down = self._lines.down()
+        if down is None or self._lines.covered:
+            return ("delayed" if self._is_delayed else "live"), f"line {down.line}: {down.reason}" if down else ""
         words = {State.REFUSED: "refused", State.CROWDED: "cooling"}
-        return words.get(worst.state, "down" if worst.reason != "connecting" else "connecting"), worst.reason
+        return words.get(down.state, "down" if down.reason != "connecting" else "connecting"), down.reason
+
+    @property
+    def _delay_seconds(self) -> float | None:
+        return median(self._delays) / 1000 if self._delays else None
+
+    @property
+    def _is_delayed(self) -> bool:
+        return DELAYED_SECONDS[0] < (self._delay_seconds or 0.0) < DELAYED_SECONDS[1]
+
+    def _notices(self) -> list[str]:
+        """Return what a person should know although bars come."""
+        notices = []
+        if self._is_delayed:
+            notices.append(f"The feed is {round((self._delay_seconds or 0) / 60)} minutes behind: the plan has no real-time data.")
+        if missing := self._lines.missing():
+            named = ", ".join(missing[:MISSING_NAMED]) + (" …" if len(missing) > MISSING_NAMED else "")
+            notices.append(f"{len(missing)} topics were never acknowledged ({named}): the plan does not include them.")
+        down = self._lines.down()
+        if down is not None and self._lines.covered:
+            notices.append(f"Line {down.line} is down ({down.reason}); its symbols moved to the others.")
+        return notices
 
     def _report_status(self) -> None:
         state, reason = self._line_state()
@@ -282,7 +333,8 @@ class LiveStream:
             "state": state,
             "reason": reason,
             "since": self._state[1].isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-            "delay_seconds": round(median(self._delays) / 1000, 3) if self._delays else None,
+            "notices": self._notices(),
+            "delay_seconds": None if self._delay_seconds is None else round(self._delay_seconds, 3),
             "frames": report.frames,
             "frames_per_minute": round((report.frames - frames) * 60 / (now - past)) if now - past > 1 else 0,
             "events": report.events,
@@ -296,34 +348,24 @@ class LiveStream:
             "waiting_bars": self._flusher.waiting,
             "waiting_frames": self._queue.qsize(),
             "database_away_seconds": round(self._flusher.away_seconds, 1),
-            "reconnects": sum(line.reconnects for line in self._lines),
-            "dropped_frames": sum(line.dropped for line in self._lines),
-            "largest_frame": max(line.largest_frame for line in self._lines),
-            "lines": [
-                {
-                    "line": state.line,
-                    "state": state.state.value,
-                    "reason": state.reason,
-                    "missing_topics": len(state.missing),
-                    "retry_seconds": round(state.retry_seconds, 1),
-                }
-                for state in self._states.values()
-            ],
+            "reconnects": self._lines.reconnects,
+            "dropped_frames": self._lines.dropped,
+            "largest_frame": self._lines.largest_frame,
+            "missing_topics": len(self._lines.missing()),
+            "lines": self._lines.detail(),
         }
 
     # -- the end -----------------------------------------------------------------------------------------------------------------------------
 
     def _market_now(self) -> datetime:
-        """Return the feed's present: the twin may run faster than the wall clock."""
+        """Return the feed's present: the twin may run faster than the wall clock, and a delayed feed lags behind it."""
+        if self._is_delayed:
+            return datetime.fromtimestamp(self._stream_now() / 1000, UTC)
         return datetime.fromtimestamp(max(time.time() * 1000, self._intake.builder.clock_ms) / 1000, UTC)
 
     def _end(self) -> None:
         """Stop reading, fold what has come, store it, tell it."""
-        for line in self._lines:
-            line.stop()
-        end = time.monotonic() + LINE_SECONDS
-        for line in self._lines:
-            line.join(max(0.0, end - time.monotonic()))
+        self._lines.stop(LINE_SECONDS)
         while not self._queue.empty():
             self._receive(self._queue.get_nowait())
         self._intake.close(self._stream_now())

@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 LOCK_CLASS = 0x7469636B  # "tick": our half of PostgreSQL's two-number advisory locks
 REVISION_LOCK = 0  # held for the length of a transaction that replaces bars
+LOCK_RETRY_SECONDS = 0.5
 REJECTIONS_PER_FLUSH = 1_000
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -228,7 +229,7 @@ class Writer:
             except WriterBusyError:
                 if time.monotonic() > end or stopped():
                     raise
-                time.sleep(0.5)
+                time.sleep(LOCK_RETRY_SECONDS)
 
     def _open(self) -> psycopg.Connection[Any]:
         """Open a direct connection: a session lock does not survive a transaction pooler."""
@@ -461,7 +462,9 @@ class Writer:
     ) -> int:
         """Store a stretch of the live line, or how far it has come since; return its number."""
         if span is not None:
-            self.connection.execute("UPDATE feed_spans SET alive_until = %s, ended = %s WHERE id = %s", (alive_until, ended, span))
+            self.connection.execute(
+                "UPDATE feed_spans SET began_at = %s, alive_until = %s, ended = %s WHERE id = %s", (began_at, alive_until, ended, span)
+            )
             return span
         row = self.connection.execute(
             "INSERT INTO feed_spans (line, began_at, alive_until, symbols, kinds, ended) VALUES (%s, %s, %s, %s, %s, %s) RETURNING id",
@@ -469,6 +472,20 @@ class Writer:
         ).fetchone()
         assert row is not None
         return int(row[0])
+
+    def keep_pause(self, symbol: str, at: datetime, *, paused: bool) -> None:
+        """Store that a symbol was paused, or that its pause is over. A pause that lasts already, or none to end, changes nothing."""
+        if paused:
+            self._add_symbols({symbol} - self._known)
+            self.connection.execute(
+                "INSERT INTO halts (symbol, began_at) SELECT %(symbol)s::text, %(at)s::timestamptz WHERE NOT EXISTS "
+                "(SELECT 1 FROM halts WHERE symbol = %(symbol)s AND (ended_at IS NULL OR ended_at > %(at)s)) ON CONFLICT DO NOTHING",
+                {"symbol": symbol, "at": at},
+            )
+        else:
+            self.connection.execute(
+                "UPDATE halts SET ended_at = %s WHERE symbol = %s AND ended_at IS NULL AND began_at < %s", (at, symbol, at)
+            )
 
     def claim_origin(self, feed: str) -> None:
         """Mark the database as filled by `feed`. RuntimeError in one sentence where the other feed has filled it."""

@@ -18,7 +18,7 @@ SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 MARKET_TABLES = (
     "ohlcv_1min, bar_revisions, ohlcv_daily, rejected_events, heartbeats, writer_leases, feed_origin, intraday_patterns, "
     "intraday_indicators, scanned_bars, scan_failures, sweep_marks, feed_spans, gaps, reconciliations, splits, dividends, symbol_changes, "
-    "imported_files, jobs, dead_tasks, logged_errors, audit_log"
+    "imported_files, closures, halts, jobs, dead_tasks, logged_errors, audit_log"
 )
 
 
@@ -27,10 +27,26 @@ def load_first_rows() -> None:
     importlib.import_module("marketdata.migrations.0002_first_rows").load(apps, None)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Declare what `make faults` turns up."""
+    group = parser.getgroup("faults")
+    group.addoption("--full", action="store_true", help="faults at their full size and number, the tests marked `faults` among them")
+    group.addoption("--runs", type=int, metavar="N", help="seeded fault runs (default 200, with --full 2,000)")
+    group.addoption("--seed", type=int, default=1, metavar="N", help="the first seed (default 1)")
+
+
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run browser tests last: Playwright keeps an event loop in the main thread until the session ends."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """
+    Run browser tests last: Playwright keeps an event loop in the main thread until the session ends.
+
+    What is marked `faults` runs in `make faults` only.
+    """
     items.sort(key=lambda item: item.get_closest_marker("browser") is not None)
+    if not config.getoption("full"):
+        slow = [item for item in items if item.get_closest_marker("faults") is not None]
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if item.get_closest_marker("faults") is None]
 
 
 @pytest.fixture(scope="session")

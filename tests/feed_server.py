@@ -68,6 +68,17 @@ class Peer:
         self.send(*({"ev": "status", "status": "success", "message": f"subscribed to: {pair}"} for pair in pairs))
         return pairs
 
+    def acknowledge(self) -> None:
+        """Answer changes of the subscription until the test is over."""
+        while not self._server.over.is_set():
+            try:
+                words = json.loads(self.connection.recv(timeout=0.1))
+            except TimeoutError:
+                continue
+            self._server.said.append(words)
+            did = "subscribed to" if words["action"] == "subscribe" else "unsubscribed to"
+            self.send(*({"ev": "status", "status": "success", "message": f"{did}: {pair}"} for pair in words["params"].split(",")))
+
     def stay(self) -> None:
         """Keep the connection open until the test is over."""
         while not self._server.over.wait(0.05):

@@ -31,6 +31,7 @@ class RestServer:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            wbufsize = 65_536  # headers and body in one packet: a second one would wait 40 ms for the acknowledgement of the first
 
             def do_GET(self) -> None:
                 outer.requests.append(self.path)

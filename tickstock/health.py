@@ -52,7 +52,11 @@ def health(request: HttpRequest) -> HttpResponse:  # noqa: ARG001 - Django's sig
 def ready(request: HttpRequest) -> HttpResponse:  # noqa: ARG001 - Django's signature
     """Answer 200 when every part that this stack runs is well, else 503, with a reason for each that is not."""
     reasons = ask_parts(settings.READY_PARTS)
-    parts = {part: {"ok": True} if reason is None else {"ok": False, "reason": reason} for part, reason in reasons.items()}
+    parts: dict[str, dict[str, object]] = {
+        part: {"ok": True} if reason is None else {"ok": False, "reason": reason} for part, reason in reasons.items()
+    }
+    if parts.get("feed", {}).get("ok") and (notices := _feed_notices()):
+        parts["feed"]["notices"] = notices
     well = all(part["ok"] for part in parts.values())
     body = json_bytes({"status": "ok" if well else "unready", "parts": parts})
     return HttpResponse(body, status=200 if well else 503, content_type="application/json")
@@ -110,6 +114,15 @@ def _ask_feed() -> None:
     for row in alive:
         if row.state not in STREAMING_STATES:
             raise NotReadyError(f"{row.part} is {row.state or 'starting'}")
+
+
+def _feed_notices() -> list[str]:
+    """Return what a person should know although the feed streams: that it is delayed, topics that the plan lacks, a line that is down."""
+    try:
+        rows = [row for row in _rows_of("stream ") if _silence(row) <= STREAM_SILENCE]
+    except NotReadyError:
+        return []
+    return [str(notice) for row in rows for notice in row.detail.get("notices", ())]
 
 
 def _ask_worker() -> None:

@@ -48,7 +48,7 @@ class BarBuilder:
     """
 
     def __init__(self, sessions: SessionTable, *, unbroken: bool = False, now_ms: int = 0) -> None:
-        self._sessions = sessions
+        self.sessions = sessions  # may be replaced by a newer one at any time
         self._minutes: dict[int, dict[str, Minute]] = {}
         self._extended: dict[int, bool] = {}
         self._forming: dict[int, dict[str, Minute]] = {}
@@ -86,6 +86,16 @@ class BarBuilder:
         """
         self._awaiting_first_event = True
         self._resumed_ms = now_ms
+
+    def not_whole_before(self, moment_ms: int) -> None:
+        """What begins before `moment_ms` is not whole after all: a later event tells that the line came up no earlier than that."""
+        if self.whole_from is None or moment_ms <= self.whole_from:
+            return
+        self.whole_from = -(-moment_ms // MINUTE_MS) * MINUTE_MS
+        for start, group in self._minutes.items():
+            if start < self.whole_from:
+                for minute in group.values():
+                    minute.broken = minute.broken or not minute.closed
 
     def interrupt(self) -> None:
         """The line is down, or events were lost: no open minute is whole any more, and none is until `resume`."""
@@ -161,7 +171,7 @@ class BarBuilder:
         group = self._minutes.get(start)
         if group is None:
             group = self._minutes[start] = {}
-            self._extended[start] = not self._sessions.is_regular(start)
+            self._extended[start] = not self.sessions.is_regular(start)
         minute = group.get(symbol)
         if minute is None:
             whole = self.whole_from is not None and start >= self.whole_from

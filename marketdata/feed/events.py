@@ -11,6 +11,7 @@ import msgspec
 
 EARLIEST_MS = 631_152_000_000  # 1990-01-01
 LATEST_MS = 4_102_444_800_000  # 2100-01-01
+PAUSED = 17  # indicator of a LULD event; no document says so, so Massive's own sample of a paused symbol has it
 
 Price = Annotated[float, msgspec.Meta(gt=0, lt=10**7)]
 Size = Annotated[float, msgspec.Meta(ge=0, lt=10**15)]
@@ -82,6 +83,14 @@ class StatusMessage(msgspec.Struct, tag_field="ev", tag="status", frozen=True, g
 
     status: str
     message: str = ""
+
+
+def milliseconds(time: int) -> int | None:
+    """Return a time that came in ms, µs or ns as ms; None where it lies outside 1990 to 2100 in each of them."""
+    for unit in (1, 1_000, 1_000_000):
+        if EARLIEST_MS <= time // unit < LATEST_MS:
+            return time // unit
+    return None
 
 
 Event = Trade | SecondAggregate | MinuteAggregate | Quote | LimitBand | StatusMessage

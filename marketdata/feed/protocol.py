@@ -6,6 +6,7 @@ so acknowledgements are counted: silence proves nothing.
 """
 
 import json
+from collections.abc import Sequence
 from enum import StrEnum
 
 from marketdata.feed.decode import readable
@@ -15,6 +16,12 @@ PAIRS_PER_REQUEST = 1_000
 FIRST_DELAY_SECONDS = 1.0
 LONGEST_DELAY_SECONDS = 60.0
 COOL_DOWN_SECONDS = 60.0
+CROWDED_SECONDS = (
+    60.0,
+    300.0,
+    600.0,
+)  # each time that another connection takes our place: two programs must not push each other out for ever
+UNDISPUTED_SECONDS = 900.0  # so long in our place, and the next quarrel is a new one
 HEALTHY_SECONDS = 60.0
 REFUSALS_BEFORE_COOL_DOWN = 3
 
@@ -40,7 +47,7 @@ class Dialogue:
 
     def __init__(self, key: str, pairs: tuple[str, ...]) -> None:
         self._key = key
-        self._pairs = pairs
+        self.pairs = pairs
         self.missing: set[str] = set(pairs)
         self.not_authorized = 0
         self.state = State.CONNECTING
@@ -76,8 +83,15 @@ class Dialogue:
         if self.state is not State.SIGNING_IN:
             return []
         self.state = State.SUBSCRIBING
-        chunks = [self._pairs[start : start + PAIRS_PER_REQUEST] for start in range(0, len(self._pairs), PAIRS_PER_REQUEST)]
-        return [json.dumps({"action": "subscribe", "params": ",".join(chunk)}) for chunk in chunks]
+        return _requests("subscribe", self.pairs)
+
+    def turn_to(self, pairs: tuple[str, ...]) -> list[str]:
+        """Return the texts that change the subscriptions of a live line to `pairs`; what is new is missing until it is acknowledged."""
+        new = [pair for pair in pairs if pair not in set(self.pairs)]
+        gone = [pair for pair in self.pairs if pair not in set(pairs)]
+        self.pairs = pairs
+        self.missing = (self.missing - set(gone)) | set(new)
+        return _requests("subscribe", new) + _requests("unsubscribe", gone)
 
     def _acknowledge(self, words: str) -> None:
         head, _, pair = words.partition(": ")
@@ -88,7 +102,7 @@ class Dialogue:
 
     def settle(self) -> None:
         """Go live with what was acknowledged: no more answers are to be expected. Without any acknowledgement, stay."""
-        if self.state is State.SUBSCRIBING and len(self.missing) < len(self._pairs):
+        if self.state is State.SUBSCRIBING and len(self.missing) < len(self.pairs):
             self.state = State.LIVE
 
     def _end(self, state: State, message: StatusMessage) -> None:
@@ -101,10 +115,15 @@ class Dialogue:
         return self.state in (State.REFUSED, State.CROWDED, State.DROPPED)
 
 
+def _requests(action: str, pairs: Sequence[str]) -> list[str]:
+    chunks = [pairs[start : start + PAIRS_PER_REQUEST] for start in range(0, len(pairs), PAIRS_PER_REQUEST)]
+    return [json.dumps({"action": action, "params": ",".join(chunk)}) for chunk in chunks]
+
+
 class Backoff:
     """
     How long to wait before the next attempt: at once first, then 1, 2, 4 … 60 s with full jitter; a minute at least after the third refused
-    key and whenever another connection took our place.
+    key and the first time that another connection took our place, five and ten when that happens again.
 
     `jitter` is a random number in [0, 1), drawn by the caller.
     """
@@ -112,14 +131,18 @@ class Backoff:
     def __init__(self) -> None:
         self._failures = 0
         self._refusals = 0
+        self._quarrels = 0
 
     def after(self, state: State, *, healthy_seconds: float, jitter: float) -> float:
         """Return the seconds to wait after a connection that ended in `state` and was live for `healthy_seconds`."""
         if healthy_seconds >= HEALTHY_SECONDS:
             self._failures = self._refusals = 0
+        if healthy_seconds >= UNDISPUTED_SECONDS:
+            self._quarrels = 0
         self._failures += 1
         if state is State.CROWDED:
-            return COOL_DOWN_SECONDS * (1 + jitter)
+            self._quarrels += 1
+            return CROWDED_SECONDS[min(self._quarrels, len(CROWDED_SECONDS)) - 1] * (1 + jitter)
         if state is State.REFUSED:
             self._refusals += 1
             if self._refusals >= REFUSALS_BEFORE_COOL_DOWN:

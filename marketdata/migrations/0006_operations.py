@@ -6,10 +6,11 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("marketdata", "0004_sweep_index"),
+        ("marketdata", "0004_truth"),
     ]
 
     operations = [
+        migrations.DeleteModel(name="BarRequest"),
         migrations.CreateModel(
             name="DeadTask",
             fields=[

@@ -1,13 +1,18 @@
 """The gap ledger: what nothing proves is open until REST was asked."""
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from marketdata.announcer import Announcer
+from marketdata.bars.builder import BarBuilder
+from marketdata.flusher import Flusher, hand_over
 from marketdata.gaps import coverage, find_gaps, repair, retry_seconds
 from marketdata.history import RestHistory
-from marketdata.models import Bar, BarRevision, FeedSpan, Gap, Reconciliation, RejectedEvent, Session
+from marketdata.intake import Intake
+from marketdata.models import Bar, BarRevision, FeedSpan, Gap, Halt, Reconciliation, RejectedEvent, Session
 from marketdata.reconciliation import NoSessionError, match_percent, reconcile
 from marketdata.writer import PAST, Writer
 from tests.factories import at, make_bar, make_sessions, moment
@@ -222,6 +227,37 @@ def test_coverage_adds_up_for_every_symbol(past, rest):
     assert (before["AAPL"].bars, before["AAPL"].open, after["AAPL"].bars, after["AAPL"].open, after["AAPL"].repaired) == (2, 3, 3, 0, 1)
     assert after["MSFT"].no_trade == 45 + 3 + 10
     assert after["IBM"].unproven == 420
+
+
+def test_a_trading_pause_is_kept_once_and_its_minutes_are_without_trade(past):
+    span("15:00", "15:59")
+    past.write([make_bar(10, time="15:05")])
+    builder = BarBuilder(SESSIONS, unbroken=True)
+    intake = Intake(builder, symbols=frozenset({"AAPL"}), kinds=None)
+    flusher = Flusher(past, Announcer(), batch_size=100, flush_seconds=1.0)
+
+    def band(clock: str, *indicators: int, symbol: str = "AAPL", unit: int = 1) -> None:
+        intake.take(json.dumps([{"ev": "LULD", "T": symbol, "i": indicators, "t": at(clock) * unit}]).encode())
+        hand_over(intake, flusher)
+        assert flusher.drain(10)
+
+    band("15:00:10", 21)
+    band("15:10:00.123", 17, unit=1_000_000)
+    band("15:10:30", 17)
+    band("15:10:30", 17, symbol="MSFT")  # nobody streams it
+    band("15:15:00.500", 21, unit=1_000)
+    band("15:15:30", 21)
+    past.keep_pause("AAPL", moment("15:12"), paused=True)  # said again by a second line
+    past.keep_pause("AAPL", moment("15:55"), paused=True)
+    flusher.drain(10)
+
+    assert list(Halt.objects.order_by("began_at").values_list("symbol_id", "began_at", "ended_at")) == [
+        ("AAPL", moment("15:10:00.123"), moment("15:15:00.500")),
+        ("AAPL", moment("15:55"), None),
+    ]
+    [row] = coverage(["AAPL"], session(), now=NOW)
+    assert (row.bars, row.no_trade, row.halted) == (1, 58, 6 + 4)
+    flusher.stop()
 
 
 @pytest.fixture

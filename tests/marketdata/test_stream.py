@@ -397,6 +397,10 @@ def say(stream: LiveStream, line: int, *events: dict, received: float) -> None:
     stream._receive(Frame(line, json.dumps(list(events)).encode(), received))
 
 
+def up(line: int, *symbols: str) -> LineState:
+    return LineState(line, State.LIVE, "", pairs=frozenset(f"T.{symbol}" for symbol in symbols))
+
+
 def closed_bars(stream: LiveStream) -> dict[tuple[str, int], bool]:
     stream._intake.close(stream._stream_now())
     bars, stream._intake.bars = stream._intake.bars, []
@@ -407,7 +411,7 @@ def test_a_minute_waits_for_the_slowest_line_and_is_partial_where_that_one_turns
     begin = this_minute()
     with unstarted(connections=2) as stream:
         for line in (1, 2):
-            stream._receive(LineState(line, State.LIVE, ""))
+            stream._receive(up(line, ("AAPL", "MSFT")[line - 1]))
         now = time.monotonic()
         for line, symbol in ((1, "AAPL"), (2, "MSFT")):
             say(stream, line, trade(10.0, begin + 59_000, 1, symbol=symbol), received=now + 1)
@@ -425,7 +429,7 @@ def test_frames_that_a_full_queue_dropped_leave_no_minute_whole(market):
     begin = this_minute()
     with unstarted() as stream:
         line = Line(1, url="ws://127.0.0.1:9", key="k", pairs=(), into=queue.Queue(3))
-        stream._receive(LineState(1, State.LIVE, ""))
+        stream._receive(up(1, "AAPL", "MSFT"))
         now = time.monotonic()
         frames = [
             Frame(1, json.dumps([trade(10.0, begin + seconds * 1_000, seconds)]).encode(), now + seconds)
@@ -451,8 +455,9 @@ def test_frames_that_a_full_queue_dropped_leave_no_minute_whole(market):
 
 def test_in_regular_hours_a_busy_line_that_only_answers_pings_finishes_no_minute(market):
     start = int(datetime(2026, 11, 20, 15, 0, tzinfo=UTC).timestamp() * 1000)  # a Friday, 10:00 in New York
-    with unstarted(symbols=[f"S{number}" for number in range(10)]) as stream:
-        stream._receive(LineState(1, State.LIVE, ""))
+    symbols = [f"S{number}" for number in range(10)]
+    with unstarted(symbols=symbols) as stream:
+        stream._receive(up(1, *symbols))
         now = time.monotonic()
         say(stream, 1, trade(10.0, start, 1, symbol="S1"), received=now)
         say(stream, 1, trade(10.0, start + MINUTE + 50_000, 2, symbol="S1"), received=now + 110)
@@ -468,7 +473,7 @@ def test_in_regular_hours_a_busy_line_that_only_answers_pings_finishes_no_minute
 def test_absurd_times_in_every_frame_do_not_stop_the_streams_clock(market):
     begin = this_minute()
     with unstarted() as stream:
-        stream._receive(LineState(1, State.LIVE, ""))
+        stream._receive(up(1, "AAPL", "MSFT"))
         now = time.monotonic()
         for second in range(3):
             events = (trade(10.0, begin + second * 1_000, second), trade(10.0, begin + 10**12, 100 + second, symbol="MSFT"))

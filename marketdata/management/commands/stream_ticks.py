@@ -45,6 +45,7 @@ class Command(BaseCommand):
         parser.add_argument("--symbols", metavar="A,B", help="these symbols instead of a universe; with --replay: only these")
         parser.add_argument("--events", metavar="AM,A,T,Q", help=f"event kinds (default {','.join(settings.MASSIVE_EVENTS)}; replay: all)")
         parser.add_argument("--connections", type=int, metavar="N", help=f"connections, 1 to 3 (default {settings.STREAM_CONNECTIONS})")
+        parser.add_argument("--priority", metavar="A,B", help="symbols that have the first of several connections for themselves")
         parser.add_argument("--shard", default="1/1", metavar="I/N", help="this process's part of the symbols (default 1/1: all)")
         parser.add_argument("--replay", nargs="+", metavar="FILE", help="recorded frames, one a line (.jsonl, .jsonl.gz)")
         parser.add_argument("--speed", default="max", metavar="max|N", help="replay at N times the recorded time (default max)")
@@ -124,6 +125,7 @@ class Command(BaseCommand):
                 symbols=symbols,
                 kinds=kinds,
                 connections=count,
+                priority=settings.STREAM_PRIORITY_SYMBOLS if options["priority"] is None else _names(options["priority"]),
                 batch_size=settings.DB_BATCH_SIZE,
                 flush_seconds=settings.DB_FLUSH_INTERVAL,
                 history=_rest,
