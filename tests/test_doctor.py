@@ -158,7 +158,7 @@ def test_the_counts_part_where_the_way_ends(minutes, settings):
 
 
 def test_the_forecast_counts_what_grows_for_ever_and_what_settles(minutes, settings):
-    settings.BAR_DAYS = 0
+    settings.BAR_DAYS, settings.INDICATOR_DAYS = 0, 7
     seen = disk.forecast()
     bars = next(share for share in seen.shares if share.name == "minute bars")
     values = next(share for share in seen.shares if share.name == "indicator values")
