@@ -40,7 +40,7 @@ test: .venv/test
 	@$(V) -m tests.run $(ARGS)
 
 faults: .venv/test
-	@$(V) -m tests.run tests/faults --full -m "faults or not faults" --durations=15 $(ARGS)
+	@$(V) -m tests.run tests/faults --full --durations=15 $(ARGS)
 
 bench: .venv/test .cache/peers/done
 	@$(V) -m tests.run bench $(ARGS)

@@ -1,5 +1,6 @@
 """The market's tables in the admin. Bars have no page of their own (their key has two columns): each symbol shows its newest."""
 
+from contextlib import suppress
 from typing import Any
 
 from django.contrib import admin
@@ -8,6 +9,8 @@ from django.http import HttpRequest
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
+from marketdata import jobs
+from marketdata.forms import JobForm
 from marketdata.models import (
     AuditEntry,
     Bar,
@@ -276,11 +279,39 @@ class FeedOriginAdmin(Looking):
 
 
 @admin.register(Job)
-class JobAdmin(Looking):
-    """What was asked for, and how far it is."""
+class JobAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # the class cannot be subscripted at run time
+    """Work that was asked for: add some, watch how far it is, cancel it."""
 
-    list_display = ["id", "kind", "state", "asked_by", "asked_at", "started_at", "finished_at", "done", "total", "step", "error"]
-    list_filter = ["kind", "state"]
+    form = JobForm
+    list_display = ["id", "kind", "state", "progress", "step", "error", "asked_by", "asked_at", "started_at", "finished_at"]
+    list_filter = ["state", "kind"]
+    actions = ["cancel_jobs"]
+    show_full_result_count = False
+
+    @admin.display(description="progress")
+    def progress(self, job: Job) -> str:
+        """Return how far it is."""
+        return f"{job.done} of {job.total}" if job.total else ""
+
+    def save_model(self, request: HttpRequest, obj: Job, form: Any, change: bool) -> None:
+        """Note who asked."""
+        obj.asked_by = request.user.get_username()
+        super().save_model(request, obj, form, change)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Return False for a single one: what was asked stays as it was asked. The list may be seen, and its actions used."""
+        return obj is None and super().has_change_permission(request)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002 - Django's signature
+        """Return False: who asked for what is kept."""
+        return False
+
+    @admin.action(description="Cancel", permissions=["add"])
+    def cancel_jobs(self, request: HttpRequest, queryset: QuerySet[Job]) -> None:
+        """Cancel what waits, and ask what runs to stop."""
+        for job in queryset.open():  # type: ignore[attr-defined]  # our manager's
+            with suppress(jobs.JobNotOpenError):
+                jobs.cancel(job, by=request.user.get_username())
 
 
 @admin.register(LoggedError)

@@ -5,6 +5,7 @@ reconciliation. Workers and the web never write a bar; this thread does what the
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from datetime import date, datetime, timedelta
 

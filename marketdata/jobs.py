@@ -35,6 +35,7 @@ ALIVE_SECONDS = 5.0
 GONE_AFTER = timedelta(seconds=60)
 LOCK_SECONDS = 120.0
 TRIES = 3
+EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)
 END_OF_DAY = timedelta(milliseconds=LATE_MS + SETTLE_MS)  # after the last trade: then the late window is over
 
 EXPECTED = (HistoryError, NoSessionError, UnknownUniverseError, WriterBusyError, WriterDeposedError, DatabaseError, psycopg.Error)
@@ -292,34 +293,40 @@ class BarJobs:
 
     def _repair(self, options: Report, watch: Watch, writer: Writer) -> Report:
         first, last = _day(options.get("from")), _day(options.get("to"))
-        until = _midnight(last + timedelta(days=1)) if last else None
+        begin, end = _midnight(first) if first else None, _midnight(last + timedelta(days=1)) if last else None
         watch.step(what="looks for gaps")
-        opened = find_gaps(Session.objects.table(), now=self._now(), first=_midnight(first) if first else None, last=until)
-        total, asked = Gap.objects.filter(state=GapState.OPEN).count(), 0
-
-        def pause() -> None:
-            nonlocal asked
-            watch.step(asked, total, "asks REST for gaps")
-            asked += 1
-            self._rate.wait()
-
-        found = repair(self._history(), writer, now=self._now, pause=pause, announce=self._announce, eager=True)
+        opened = find_gaps(Session.objects.table(), now=self._now(), first=begin, last=end)
+        found = repair(
+            self._history(), writer, now=self._now, pause=self._rate.wait, announce=self._announce, eager=True, progress=watch.step,
+            within=(begin or EARLIEST, end or self._now()) if begin or end else None, only=options.get("symbols"),
+        )  # fmt: skip
         names = ("gaps", "repaired", "empty", "failed", "bars", "still_open")
         return {"opened_minutes": opened} | {name: getattr(found, name) for name in names}
 
     def _reconcile(self, options: Report, watch: Watch, writer: Writer) -> Report:
-        day = _day(options.get("date")) or self._last_day()
-        done, symbols = 0, symbols_of(options)
+        days, symbols = self._days(options), symbols_of(options)
+        reports: Report = {}
+        for place, day in enumerate(days):
 
-        def pause() -> None:
-            nonlocal done
-            watch.step(done, len(symbols), f"holds {day} against REST")
-            done += 1
-            self._rate.wait()
+            def of_day(done: int, _of: int, symbol: str, *, before: int = place * len(symbols), day: date = day) -> None:
+                watch.step(before + done, len(days) * len(symbols), f"{day} {symbol}")
+                self._rate.wait()
 
-        found = reconcile(day, symbols, self._history(), writer, now=self._now, pause=pause)
-        names = ("compared", "matched", "differing", "missing_here", "missing_there", "repaired")
-        return {"date": day.isoformat(), "match_percent": match_percent(found)} | {name: getattr(found, name) for name in names}
+            found = reconcile(day, symbols, self._history(), writer, now=self._now, progress=of_day)
+            names = ("compared", "matched", "differing", "missing_here", "missing_there", "repaired")
+            reports[day.isoformat()] = {"match_percent": match_percent(found)} | {name: getattr(found, name) for name in names}
+        return reports
+
+    def _days(self, options: Report) -> list[date]:
+        """Return the days with a session that are asked for; the last finished one where none is named. NoSessionError."""
+        if "from" not in options and "to" not in options:
+            return [_day(options.get("date")) or self._last_day()]
+        last = _day(options.get("to")) or self._last_day()
+        first = _day(options.get("from")) or last
+        days = list(Session.objects.filter(date__range=(first, last)).order_by("date").values_list("date", flat=True))
+        if not days:
+            raise NoSessionError(f"From {first} to {last} the calendar has no session; nothing to reconcile.")
+        return days
 
     def _end_of_day(self, options: Report, watch: Watch, writer: Writer) -> Report:
         """Close the day: repair, daily bars, reconciliation, and what is still wrong."""
@@ -328,7 +335,7 @@ class BarJobs:
         bounds = {"from": day.isoformat(), "to": day.isoformat()}
         repaired = self._repair({}, watch, writer)
         days = self._import(options | bounds | {"timespan": "day"}, watch, writer)
-        held = self._reconcile(options | {"date": day.isoformat()}, watch, writer)
+        held = self._reconcile(options | {"date": day.isoformat()}, watch, writer)[day.isoformat()]
         session = Session.objects.get(date=day)
         bars = Bar.objects.filter(timestamp__gte=session.pre_open, timestamp__lt=session.post_close, symbol_id__in=symbols)
         with_minutes = set(bars.values_list("symbol_id", flat=True).distinct())

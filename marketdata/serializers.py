@@ -382,7 +382,7 @@ class JobOptions(serializers.Serializer[Any]):
 
     def get_fields(self) -> dict[str, Any]:
         """Add `from`, which Python keeps for itself, and `to`."""
-        words = "exchange day, included: import, repair, scan"
+        words = "exchange day, included: import, repair, reconcile, scan"
         bounds = {name: serializers.DateField(required=False, help_text=words) for name in ("from", "to")}
         return super().get_fields() | bounds
 
@@ -398,6 +398,10 @@ class JobOptions(serializers.Serializer[Any]):
             raise serializers.ValidationError({"universe": f"No universe {min(names - known)!r} is known."})
         return attrs
 
+    def as_json(self) -> dict[str, Any]:
+        """Return the checked options as the row holds them."""
+        return {name: value if isinstance(value, str | list) else value.isoformat() for name, value in self.validated_data.items()}
+
 
 class JobRequest(serializers.Serializer[Any]):
     """A job to be done."""
@@ -409,7 +413,7 @@ class JobRequest(serializers.Serializer[Any]):
         """Return the checked options as JSON holds them."""
         checked = JobOptions(data=options)
         checked.is_valid(raise_exception=True)
-        return {name: value if isinstance(value, str | list) else value.isoformat() for name, value in checked.validated_data.items()}
+        return checked.as_json()
 
 
 class JobRow(serializers.ModelSerializer[Job]):

@@ -19,6 +19,7 @@ ON_TIMESCALE = [
     *(f"tests/marketdata/test_{name}.py" for name in TABLES), "tests/patterns/test_scan.py", "tests/patterns/test_tasks.py",
     "tests/test_one_tick.py", "tests/test_timescale.py", "tests/test_roles.py", "tests/test_backup.py",
 ]  # fmt: skip
+FLEET = "tests/faults/test_scaling.py"  # of the faults, what promises to hold on TimescaleDB
 
 
 def main() -> int:
@@ -32,7 +33,7 @@ def main() -> int:
         if arguments[:1] == ["bench"]:
             return _bench(environment, Path(folder), arguments[1:])
         status = _pytest(environment | {"TICKSTOCK_DATA_DIR": f"{folder}/plain"}, arguments or ["--ignore=tests/test_timescale.py"])
-        if status or arguments:
+        if status or (arguments and "--full" not in arguments):
             return status
         try:
             server = timescale.install(ROOT / ".cache" / "timescale")
@@ -40,7 +41,8 @@ def main() -> int:
             print(f"The tests on TimescaleDB did not run: {error}", file=sys.stderr)
             return 1
         print("\nOnce more on TimescaleDB:", flush=True)
-        return _pytest(environment | _timescale_folder(Path(folder), server, fsync=False) | {"EXPECT_TIMESCALE": "1"}, ON_TIMESCALE)
+        again = [FLEET, "--full"] if arguments else ON_TIMESCALE
+        return _pytest(environment | _timescale_folder(Path(folder), server, fsync=False) | {"EXPECT_TIMESCALE": "1"}, again)
 
 
 def _timescale_folder(folder: Path, server: dict[str, str], *, fsync: bool) -> dict[str, str]:

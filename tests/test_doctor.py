@@ -158,15 +158,18 @@ def test_the_counts_part_where_the_way_ends(minutes, settings):
 
 
 def test_the_forecast_counts_what_grows_for_ever_and_what_settles(minutes, settings):
-    settings.BAR_DAYS = 0
+    settings.BAR_DAYS, settings.INDICATOR_DAYS = 0, 7
     seen = disk.forecast()
     bars = next(share for share in seen.shares if share.name == "minute bars")
     values = next(share for share in seen.shares if share.name == "indicator values")
 
+    settings.INDICATOR_DAYS = {"1m": 7, "1d": 3650}
+    by_interval = next(share for share in disk.forecast().shares if share.name == "indicator values")
+    assert by_interval.kept_days == 3650
     assert bars.rows >= 10
     assert bars.bytes_a_day > 0
     assert bars.settles_at is None
-    assert values.kept_days == settings.INDICATOR_DAYS
+    assert values.kept_days == 7
     assert disk._days_until_full([disk.Share("a", 0, 1, 100, None)], 1000) == 10
     assert disk._days_until_full([disk.Share("a", 0, 1, 100, None), disk.Share("b", 100, 1, 50, 10)], 1000) == 6
     assert disk._days_until_full([disk.Share("b", 100, 1, 50, 10)], 1000) is None

@@ -132,6 +132,14 @@ def test_a_log_line_in_json_is_one_line_with_level_part_and_trace():
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", told["at"])
 
 
+def test_an_unready_stack_is_no_error_of_the_web(db, settings, caplog):
+    settings.READY_PARTS = ["feed"]
+    with caplog.at_level(logging.ERROR):
+        assert Client().get("/ready").status_code == 503
+
+    assert caplog.records == []
+
+
 def test_repeats_of_an_error_are_one_row_and_nobody_waits_for_the_table(market):
     table = ErrorTable(part="web")
     log = logging.getLogger("tests.errors")

@@ -28,11 +28,16 @@ class Counters:
     """Counts since the last write, by name and labels. Any thread may add."""
 
     def __init__(self) -> None:
+        self._gauges: dict[str, Callable[[], float]] = {}
+        self._begin_anew()
+        os.register_at_fork(after_in_child=self._begin_anew)
+        atexit.register(self.flush)
+
+    def _begin_anew(self) -> None:
+        """A child of a fork has no thread, and a lock that somebody may have held; what was counted is the parent's to bring."""
         self._lock = threading.Lock()
         self._counts: dict[str, float] = {}
-        self._gauges: dict[str, Callable[[], float]] = {}
-        self._process = 0
-        self._wake = threading.Event()
+        self._thread: threading.Thread | None = None
 
     def add(self, name: str, amount: float = 1.0, **labels: str) -> None:
         """Add to a counter."""
@@ -55,16 +60,13 @@ class Counters:
             for field, amount in amounts.items():
                 if field in self._counts or len(self._counts) < MOST_SERIES:
                     self._counts[field] = self._counts.get(field, 0.0) + amount
-            if self._process != os.getpid():  # the first one, or the first after a fork, which copies no threads
-                if self._process:
-                    self._counts = dict(amounts)  # what the parent counted is the parent's to bring
-                self._process = os.getpid()
-                threading.Thread(target=self._run, name="counters", daemon=True).start()
-                atexit.register(self.flush)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="counters", daemon=True)
+                self._thread.start()
 
     def _run(self) -> None:
         while True:
-            self._wake.wait(SECONDS_BETWEEN_WRITES)
+            time.sleep(SECONDS_BETWEEN_WRITES)
             self.flush()
 
     def flush(self) -> None:

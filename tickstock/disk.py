@@ -94,4 +94,6 @@ def _share(name: str, tables: tuple[str, ...], column: str, kept: str | None) ->
         cursor.execute(f"SELECT count(*) FROM {quote(tables[0])} WHERE {quote(column)} >= %s", [since])  # noqa: S608 - names of ours
         fresh = int(cursor.fetchone()[0])
     days = getattr(settings, kept) if kept else None
+    if isinstance(days, dict):  # by interval: the longest bounds them all
+        days = max(days.values())
     return Share(name, size, max(rows, fresh), round(size / max(rows, fresh) * fresh) if fresh else 0, days or None)

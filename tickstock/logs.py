@@ -45,6 +45,12 @@ class JsonLines(logging.Formatter):
         return msgspec.json.encode(line).decode()
 
 
+def is_news(record: logging.LogRecord) -> bool:
+    """Return False for Django's own line about a 503 of /ready: that answer is asked every few seconds and says itself what is wrong."""
+    path = getattr(getattr(record, "request", None), "path", "")
+    return not (path == "/ready" and getattr(record, "status_code", 0) == 503)
+
+
 class LoggedRecord(msgspec.Struct):
     """Repeats of one error since the last write."""
 
@@ -71,13 +77,17 @@ class ErrorTable(logging.Handler):
     def __init__(self, *, part: str = "") -> None:
         super().__init__()
         self._part = part
-        self._wake = threading.Condition()
-        self._waiting: dict[str, LoggedRecord] = {}
-        self._thread: threading.Thread | None = None
-        self._process = 0
-        self._writing = False
         self._complained = False
         self._ending = False
+        self._begin_anew()
+        os.register_at_fork(after_in_child=self._begin_anew)
+
+    def _begin_anew(self) -> None:
+        """A child of a fork has no thread, and a lock that somebody may have held; what waited is the parent's to write."""
+        self._wake = threading.Condition()
+        self._waiting: dict[str, LoggedRecord] = {}
+        self._writing = False
+        self._thread: threading.Thread | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
         """Note the record and return at once."""
@@ -88,8 +98,7 @@ class ErrorTable(logging.Handler):
                 known.count, known.last_at, known.message = known.count + 1, fresh.last_at, fresh.message
             elif len(self._waiting) < MOST_WAITING:
                 self._waiting[fingerprint] = fresh
-            if self._process != os.getpid():  # the first record, or the first after a fork, which copies no threads
-                self._process, self._writing = os.getpid(), False
+            if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="error-table", daemon=True)
                 self._thread.start()
             self._wake.notify()
@@ -100,7 +109,7 @@ class ErrorTable(logging.Handler):
         with self._wake:
             self._ending = True
             self._wake.notify_all()
-            while (self._waiting or self._writing) and self._process == os.getpid() and not self._complained and time.monotonic() < end:
+            while (self._waiting or self._writing) and not self._complained and time.monotonic() < end:
                 self._wake.wait(0.05)
             self._ending = False
 

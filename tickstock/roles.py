@@ -33,7 +33,7 @@ WORKER_WRITES = {
     "rejected_events": READ | {"DELETE"},
 }
 WEB_WRITES = {
-    "symbols": EDIT, "universes": WRITE, "universe_memberships": WRITE, "sessions": WRITE,  # rows that people edit in the admin
+    "symbols": EDIT, "universes": WRITE, "universe_memberships": WRITE, "sessions": WRITE, "closures": WRITE,  # rows that people edit in the admin
     "jobs": EDIT, "dead_tasks": READ | {"DELETE"}, "logged_errors": WRITE, "audit_log": ADD,
 }  # fmt: skip
 STREAM_WRITES = {

@@ -10,6 +10,7 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
+        migrations.DeleteModel(name="BarRequest"),
         migrations.CreateModel(
             name="DeadTask",
             fields=[

@@ -8,7 +8,7 @@ from django.contrib import admin
 from django.urls import reverse
 
 from marketdata.backfill import refresh_sessions
-from marketdata.models import Bar, BarRevision, Closure, Membership, RejectedEvent, Session, Symbol, Universe
+from marketdata.models import Bar, BarRevision, Closure, Job, Membership, RejectedEvent, Session, Symbol, Universe
 from tests.people import make_token, make_user, session_client
 
 pytestmark = pytest.mark.django_db
@@ -95,6 +95,20 @@ def test_a_closed_day_gets_no_session_back_when_the_calendar_is_renewed(client):
 
     assert not Session.objects.filter(date=friday).exists()
     assert Session.objects.filter(date=friday + timedelta(days=3)).exists()
+
+
+def test_an_operator_asks_for_a_job_and_cancels_it(client):
+    asked = {"kind": "repair", "first": "2026-11-19", "last": "2026-11-20", "symbols": "AAPL, MSFT", "timespan": ""}
+    client.post(reverse("admin:marketdata_job_add"), asked)
+    job = Job.objects.get()
+    assert (job.state, job.asked_by) == ("queued", "staff")
+    assert job.options == {"from": "2026-11-19", "to": "2026-11-20", "symbols": ["AAPL", "MSFT"]}
+
+    client.post(reverse("admin:marketdata_job_changelist"), {"action": "cancel_jobs", "_selected_action": [job.pk]})
+
+    assert (Job.objects.get().state, Job.objects.get().cancel_asked_by) == ("cancelled", "staff")
+    wrong = client.post(reverse("admin:marketdata_job_add"), asked | {"last": "2026-11-18"})
+    assert (wrong.status_code, Job.objects.count()) == (200, 1)
 
 
 def test_what_the_running_parts_write_can_be_seen_and_not_changed(client):

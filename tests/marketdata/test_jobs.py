@@ -158,6 +158,16 @@ def test_the_end_of_day_brings_daily_bars_reconciles_and_says_what_is_still_wron
     assert DailyBar.objects.filter(date=DAY).count() == 1
 
 
+def test_reconciliation_of_several_days_goes_through_those_with_a_session(market):
+    with rest_server() as rest:
+        ask(JobKind.RECONCILE, {"symbols": ["AAPL"], "from": "2026-11-19", "to": "2026-11-22"}, asked_by="olga")
+        bar_jobs(rest.url).work_one()
+
+    job = Job.objects.get()
+    assert (job.state, job.error, (job.done, job.total)) == (JobState.DONE, "", (2, 2))
+    assert set(job.report) == {"2026-11-19", "2026-11-20", "seconds"}
+
+
 def test_a_rest_that_is_away_fails_the_job_in_one_sentence(market):
     ask(JobKind.RECONCILE, {"date": "1999-01-03", "symbols": ["AAPL"]}, asked_by="olga")
 
