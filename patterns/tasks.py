@@ -252,8 +252,8 @@ def _scan_job(job: Job, watch: Watch) -> dict[str, Any]:
         bars = bars.filter(timestamp__lt=datetime(after.year, after.month, after.day, tzinfo=EXCHANGE_ZONE))
     symbols, report = symbols_of(job.options), ScanReport()
     for done, symbol in enumerate(symbols):
-        minutes = bars.of(symbol).order_by("timestamp").values_list("timestamp", flat=True).iterator(chunk_size=BATCH_BARS)
-        while batch := [(symbol, milliseconds_of(minute)) for minute in islice(minutes, BATCH_BARS)]:
+        minutes = bars.of(symbol).order_by("timestamp").values_list("timestamp", flat=True).iterator(chunk_size=BATCH_BARS["1m"])
+        while batch := [(symbol, milliseconds_of(minute)) for minute in islice(minutes, BATCH_BARS["1m"])]:
             watch.step(done, len(symbols), symbol)
             report += scan_apart(batch, now=datetime.now(UTC), again=True)
     watch.step(len(symbols), len(symbols), "")

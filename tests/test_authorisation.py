@@ -86,12 +86,12 @@ TABLE = {
     "operations/": Route("/operations/", page()),
     "live/messages": Route("/live/messages", page()),
     "watchlists/": Route("/watchlists/", page()),
-    "watchlists/new/": Route("/watchlists/new/", page((405, 403))),
+    "watchlists/new/": Route("/watchlists/new/", page((405, 403)), acts="viewer"),
     "watchlists/<int:pk>/": Route("/watchlists/1/", page((404, 403))),
     "watchlists/<int:pk>/change/": Route("/watchlists/1/change/", page((405, 403))),
     "screens/": Route("/screens/", page()),
-    "screens/new/": Route("/screens/new/", page((405, 403))),
-    "screens/<int:pk>/delete/": Route("/screens/1/delete/", page((405, 403))),
+    "screens/new/": Route("/screens/new/", page((405, 403)), acts="viewer"),
+    "screens/<int:pk>/delete/": Route("/screens/1/delete/", page((405, 403)), acts="viewer"),
     "symbols/": Route("/symbols/", page()),
     "symbols/<path:symbol>/": Route("/symbols/AAPL/", page()),
     "accounts/": Route("/accounts/", page()),
@@ -123,7 +123,9 @@ TABLE = {
     "api/gaps/": Route("/api/gaps/", READ),
     "api/coverage/": Route("/api/coverage/", READ),
     "api/revisions/": Route("/api/revisions/?symbol=AAPL", READ),
-    "api/jobs/": Route("/api/jobs/", row(nobody=(401, 401), people=(200, 403), token=(200, 403), wrong=(403, 403), expired=(401, 401))),
+    "api/jobs/": Route(
+        "/api/jobs/", row(nobody=(401, 401), people=(200, 403), token=(200, 403), wrong=(403, 403), expired=(401, 401)), acts="operator"
+    ),
     "api/jobs/<int:number>/": Route(
         "/api/jobs/1/", row(nobody=(401, 401), people=(404, 403), token=(404, 403), wrong=(403, 403), expired=(401, 401))
     ),
@@ -312,7 +314,12 @@ def test_a_view_that_names_no_scope_is_closed_to_tokens():
 
 # ---- The socket
 
-TOPICS = {"bars": "read:bars", "patterns": "read:patterns", "feed": "read:bars"}  # what a token needs; people may see all
+TOPICS = {
+    "bars": "read:bars",
+    "patterns": "read:patterns",
+    "feed": "read:bars",
+    "market": "read:market",
+}  # what a token needs; people may see all
 SOCKETS = ["ws/live", ""]  # the second refuses whatever is not the first
 CALLERS = [*ROLES, "no scope at all"]
 

@@ -25,7 +25,17 @@ GAP = {
     "state": "repaired", "opened_at": "2026-11-20T15:05:10Z", "asked_at": "2026-11-20T15:05:12Z", "closed_at": "2026-11-20T15:05:12Z",
     "attempts": 1, "bars_found": 3, "last_error": "",
 }  # fmt: skip
-COVERAGE = {"symbol": "AAPL", "expected": 960, "bars": 951, "no_trade": 9, "open": 0, "unproven": 0, "repaired": 3, "revised": 12}
+COVERAGE = {
+    "symbol": "AAPL",
+    "expected": 960,
+    "bars": 951,
+    "no_trade": 9,
+    "halted": 0,
+    "open": 0,
+    "unproven": 0,
+    "repaired": 3,
+    "revised": 12,
+}
 
 ANSWERS: dict[str, Any] = {
     "BarsAnswer": {"symbol": "AAPL", "interval": "1m", "next": "after:1763649000", "bars": [BAR]},

@@ -217,7 +217,8 @@ def _of_queue() -> list[Metric]:
     url = settings.CELERY_BROKER_URL.replace("redis+socket://", "unix://").replace("?virtual_host=", "?db=")
     client = _client(url)
     try:
-        waiting: Any = client.llen("celery:celery")
+        # Kombu keeps a list for each priority; longer bars wait behind the minutes
+        waiting: Any = sum(int(client.llen(name)) for name in ("celery:celery", *(f"celery:celery\x06\x16{step}" for step in (3, 6, 9))))
         taken: Any = client.hlen("celery:unacked")
     finally:
         client.close()

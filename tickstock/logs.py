@@ -45,12 +45,6 @@ class JsonLines(logging.Formatter):
         return msgspec.json.encode(line).decode()
 
 
-def is_news(record: logging.LogRecord) -> bool:
-    """Return False for Django's own line about a 503 of /ready: that answer is asked every few seconds and says itself what is wrong."""
-    path = getattr(getattr(record, "request", None), "path", "")
-    return not (path == "/ready" and getattr(record, "status_code", 0) == 503)
-
-
 class LoggedRecord(msgspec.Struct):
     """Repeats of one error since the last write."""
 

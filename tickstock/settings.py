@@ -10,7 +10,6 @@ from django.core.exceptions import ImproperlyConfigured
 from psycopg.conninfo import conninfo_to_dict
 
 from tickstock import embedded, env
-from tickstock.logs import is_news
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 DATA_DIR = env.path("TICKSTOCK_DATA_DIR", BASE_DIR / ".data")
@@ -378,6 +377,7 @@ SPECTACULAR_SETTINGS = {
     "VERSION": "1",
     "OAS_VERSION": "3.1.0",
     "SCHEMA_PATH_PREFIX": "/api/",
+    "ENUM_NAME_OVERRIDES": {"JobKindEnum": "marketdata.operations.JobKind", "SurveyKindEnum": ["intraday", "close"]},
     "SERVE_INCLUDE_SCHEMA": False,
     "SERVE_PERMISSIONS": ["accounts.permissions.IsSignedIn"],
     "POSTPROCESSING_HOOKS": [
@@ -399,11 +399,9 @@ LOGGING: dict[str, Any] = {
         "line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"},
         "json": {"()": "tickstock.logs.JsonLines", "part": PART},
     },
-    "filters": {"news": {"()": "django.utils.log.CallbackFilter", "callback": is_news}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT}},
     "root": {"handlers": ["console"], "level": "INFO"},
     "loggers": {
-        "django.request": {"filters": ["news"]},
         "django.server": {"level": "WARNING"},
         "django.channels.server": {"level": "WARNING"},
         "daphne": {"level": "WARNING"},

@@ -10,7 +10,6 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
-        migrations.DeleteModel(name="BarRequest"),
         migrations.CreateModel(
             name="DeadTask",
             fields=[
