@@ -165,10 +165,10 @@ class Machine:
     def flush(self) -> None:
         """What waits is committed, however often the connection breaks meanwhile."""
         assert self.stream is not None
-        wrote = bool(self.stream._flusher.waiting)
+        epoch = self.writer.epoch
         assert self.stream._flusher.drain(None), self.stream._flusher.failure
         self.model.committed()
-        self.cut = self.cut and not wrote
+        self.cut = self.cut and self.writer.epoch == epoch  # a reconnect took a new one
 
     def cut_database(self) -> None:
         """The server ends the writer's session; the next statement fails."""
