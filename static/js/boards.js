@@ -74,6 +74,7 @@ live.watch("bars", (data, message) => {
 let asking = false;
 let askedAt = Date.now();
 let again = 0;
+let refreshes = 0;
 let incoming = 0; // of when the survey is that is being taken in
 export const refreshed = new EventTarget();
 
@@ -82,6 +83,7 @@ export async function refresh() {
   clearTimeout(again);
   again = 0;
   asking = true;
+  refreshes += 1;
   askedAt = Date.now();
   try {
     const answer = await fetch(location.href, { headers: { Accept: "text/html" }, credentials: "same-origin" });
@@ -96,7 +98,7 @@ export async function refresh() {
 }
 
 function soon() {
-  const wait = Math.max(300 + Math.random() * 700, AT_MOST_EVERY - (Date.now() - askedAt));
+  const wait = Math.max(300 + Math.random() * 700, refreshes ? AT_MOST_EVERY - (Date.now() - askedAt) : 0);
   if (!again) again = setTimeout(refresh, wait);
 }
 
