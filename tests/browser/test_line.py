@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.test_walk import MINUTE, block_of, close_minute, store, this_minute
+from tests.browser.test_walk import MINUTE, block_of, close_minute, new_minute, store
 
 pytestmark = pytest.mark.browser
 LONG = 40_000  # ms; a loaded machine may take long, an idle one takes a fraction
@@ -26,7 +26,7 @@ def open_stream(reader, newest) -> Page:
 
 
 def test_a_redis_that_was_restarted_is_told_and_the_page_stands_like_the_table_again(reader, web):
-    newest = this_minute() + 10 * MINUTE
+    newest = new_minute()
     page = open_stream(reader, newest)
 
     web.valkey.stop()
@@ -40,7 +40,7 @@ def test_a_redis_that_was_restarted_is_told_and_the_page_stands_like_the_table_a
 
 
 def test_a_network_that_drops_is_told_and_the_page_catches_up(reader):
-    newest = this_minute() + 20 * MINUTE
+    newest = new_minute()
     store(newest - MINUTE, 100.0)
     reader.sign_in()
     reader.go("/symbols/AAPL/")
@@ -62,7 +62,7 @@ def test_a_network_that_drops_is_told_and_the_page_catches_up(reader):
 
 
 def test_a_page_that_slept_ten_minutes_catches_up_by_itself(reader):
-    newest = this_minute() + 30 * MINUTE
+    newest = new_minute()
     reader.page.clock.install()
     page = open_stream(reader, newest)
     sleep = page.context.new_cdp_session(page)
@@ -77,7 +77,7 @@ def test_a_page_that_slept_ten_minutes_catches_up_by_itself(reader):
 
 
 def test_where_no_socket_opens_the_page_asks_and_says_so(reader):
-    newest = this_minute() + 40 * MINUTE
+    newest = new_minute()
     store(newest - MINUTE)
     reader.page.route_web_socket("**/ws/live", lambda socket: socket.close(code=1013))
     reader.sign_in(live=False)

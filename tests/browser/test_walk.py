@@ -22,6 +22,16 @@ def this_minute() -> datetime:
     return datetime.now(UTC).replace(second=0, microsecond=0)
 
 
+_told: list[datetime] = []
+
+
+def new_minute() -> datetime:
+    """Return a minute that no test has told the web process of: it lives for the whole session, and on its pages the newest minute wins."""
+    earliest = this_minute() + MINUTE
+    _told.append(max(earliest, _told[-1] + 3 * MINUTE) if _told else earliest)
+    return _told[-1]
+
+
 def make_snapshot(symbol: str, at: datetime, close: float) -> BarSnapshot:
     return BarSnapshot(
         symbol=symbol, opened_at_ms=int(at.timestamp() * 1000), open=100.0, high=max(100.0, close), low=min(100.0, close), close=close,
@@ -69,7 +79,7 @@ def block_of(page: Page, at: datetime) -> Locator:
 
 
 def test_a_person_signs_in_watches_a_bar_arrive_opens_a_symbol_and_sees_a_detection(reader):
-    newest = this_minute() - MINUTE
+    newest = new_minute()
     for back in range(1, 40):
         store(newest - back * MINUTE, 100 + back / 50, "AAPL", "MSFT")
     reader.go("/")
@@ -111,7 +121,7 @@ def test_a_person_signs_in_watches_a_bar_arrive_opens_a_symbol_and_sees_a_detect
 
 
 def test_a_paused_stream_holds_still_counts_what_waits_and_catches_up(reader):
-    newest = this_minute() + MINUTE  # newer than what another test has told this web process
+    newest = new_minute()
     store(newest - MINUTE)
     reader.sign_in()
     reader.go("/streaming/")
@@ -130,7 +140,7 @@ def test_a_paused_stream_holds_still_counts_what_waits_and_catches_up(reader):
 
 
 def test_a_minute_that_was_half_stored_when_the_page_was_made_is_completed(reader):
-    newest = this_minute() + 2 * MINUTE
+    newest = new_minute()
     store(newest - MINUTE)
     store(newest, 100.1, "AAPL", "MSFT")
     reader.sign_in()
