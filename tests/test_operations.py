@@ -182,7 +182,8 @@ def test_sign_ins_refusals_tokens_and_changes_in_the_admin_are_kept(db):
     token, _ = make_token(chief)
     token.revoke(at=timezone.now())
     client.post(
-        "/admin/marketdata/universe/add/", {"key": "mine", "name": "Mine", "kind": "theme", "memberships-TOTAL_FORMS": 0, "memberships-INITIAL_FORMS": 0}
+        "/admin/marketdata/universe/add/",
+        {"key": "mine", "name": "Mine", "kind": "theme", "memberships-TOTAL_FORMS": 0, "memberships-INITIAL_FORMS": 0},
     )
 
     seen = {entry.action: entry for entry in AuditEntry.objects.all()}
