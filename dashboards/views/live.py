@@ -281,7 +281,7 @@ def detections(request: HttpRequest) -> HttpResponse:
             "intervals": list(BAR_INTERVALS),
             "sectors": Symbol.objects.exclude(sector="").order_by("sector").values_list("sector", flat=True).distinct(),
             "statuses": Status.choices,
-            "hour": Detection.objects.found_since(now - timedelta(hours=1)),
+            "hour": Detection.objects.found_since(now - timedelta(hours=1), among=Symbol.objects.in_universe(settings.SYMBOL_UNIVERSE_KEY)),
             "first_page": page == 0,
             "newer": urlencode({**address, "page": page - 1}) if page else "",
             "older": urlencode({**address, "page": page + 1}) if len(rows) > ROWS_A_PAGE and page < LAST_PAGE else "",
