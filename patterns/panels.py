@@ -279,7 +279,7 @@ def day_from_minutes(folded: Folded, session: Session, *, moment: datetime) -> T
     length = (session.close - session.open).total_seconds()
     part = min(max((moment - session.open).total_seconds() / length, 0.0), 1.0)
     over = int((min(moment, session.close) - session.open).total_seconds() * 1000) // HALF_HOUR_MS
-    known = np.isfinite(folded.half_hours[:, : max(over, 0)]).any(axis=0)
+    known = np.any(np.isfinite(folded.half_hours[:, : max(over, 0)]), axis=0, keepdims=True)[0]
     return Today(
         session.date.toordinal(), moment >= session.close, part, folded.open, folded.high, folded.low, folded.last, folded.volume,
         folded.bar_at_ms, bool(known[:1].all()), bool(known.all()),

@@ -313,7 +313,7 @@ def frame() -> dict[str, Any]:
     """
     now = timezone.now()
     session = Session.objects.open_or_next(now)
-    newest = Bar.objects.newest_minute()
+    newest = Bar.objects.whole().newest_minute()
     universe = Symbol.objects.in_universe(settings.SYMBOL_UNIVERSE_KEY)
     members = set(universe.values_list("symbol", flat=True))
     last = Detection.objects.newest_first().first()

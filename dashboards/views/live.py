@@ -184,9 +184,9 @@ def _minute_of(detection: Detection) -> datetime:
 @require_safe
 def streaming(request: HttpRequest) -> HttpResponse:
     """Show the last minutes as they came in."""
-    newest = Bar.objects.newest_minute()
+    newest = Bar.objects.whole().newest_minute()
     first = newest - MINUTES_SHOWN * MINUTE if newest else timezone.now()
-    bars = list(Bar.objects.in_universe(settings.SYMBOL_UNIVERSE_KEY).since(first).order_by("symbol", "timestamp"))
+    bars = list(Bar.objects.whole().in_universe(settings.SYMBOL_UNIVERSE_KEY).since(first).order_by("symbol", "timestamp"))
     returns = _returns(bars)
     by_minute: dict[datetime, list[Bar]] = defaultdict(list)
     for bar in bars:
