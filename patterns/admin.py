@@ -14,7 +14,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 
 from patterns.combinations import Trial, try_out
-from patterns.detectors import DETECTORS, SHAPES, name_of
+from patterns.detectors import DETECTORS, SHAPES
 from patterns.detectors.rules import RuleError
 from patterns.forms import TrialForm
 from patterns.models import Combination, Detection, DetectorDefinition, IndicatorValue, MarketSurvey, ScanFailure, SweepMark
@@ -73,7 +73,7 @@ class DetectionAdmin(Looking):
     @admin.display(description="pattern", ordering="pattern_type")
     def pattern(self, detection: Detection) -> str:
         """Return the pattern's human name."""
-        return name_of(detection.pattern_type)
+        return Combination.objects.name_of(detection.pattern_type)
 
 
 @admin.register(IndicatorValue)

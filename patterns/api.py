@@ -12,7 +12,7 @@ from rest_framework.views import APIView
 from marketdata.models import Symbol
 from marketdata.serializers import Parameters, ensure_symbol_form
 from patterns.curves import curves
-from patterns.models import Detection, IndicatorValue
+from patterns.models import Combination, Detection, IndicatorValue
 from patterns.serializers import IndicatorsAnswer, IndicatorsQuery, LinesAnswer, LinesQuery, PatternsAnswer, PatternsQuery
 from patterns.windows.asked import computed_values
 
@@ -42,7 +42,8 @@ class Patterns(APIView):
         page = list(rows[: asked["limit"] + 1])
         shown = page[: asked["limit"]]
         further = str(shown[-1].id) if len(page) > len(shown) else None
-        return Response(PatternsAnswer({"next": further, "patterns": shown}).data)
+        names = Combination.objects.names_of({detection.pattern_type for detection in shown})
+        return Response(PatternsAnswer({"next": further, "patterns": shown}, context={"names": names}).data)
 
 
 class Indicators(APIView):

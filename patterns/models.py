@@ -1,7 +1,7 @@
 """What bars say: detections, indicator values, and which bars were looked at. Questions to them are queryset methods."""
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date, datetime
 from typing import Any
 
@@ -13,8 +13,8 @@ from django.core.validators import MaxValueValidator, MinValueValidator, RegexVa
 from django.db import models
 from django.db.models.functions import Coalesce
 
-from marketdata.models import Bar, Numeric, Session, Source, Symbol
-from patterns.detectors import DETECTORS, SHAPES
+from marketdata.models import Bar, Numeric, Session, Source, Symbol, SymbolQuerySet
+from patterns.detectors import DETECTORS, SHAPES, name_of
 from patterns.detectors.rules import Clause, RuleError, clauses_of
 from patterns.indicators.catalogue import INTERVALS
 
@@ -52,11 +52,11 @@ class DetectionQuerySet(models.QuerySet["Detection"]):
         """Return what was known at a moment."""
         return self.filter(detection_timestamp__lte=moment)
 
-    def found_since(self, moment: datetime) -> dict[str, int]:
-        """Return how many were found from a moment on, on how many symbols, and how many of them no longer stand."""
+    def found_since(self, moment: datetime, *, among: SymbolQuerySet) -> dict[str, int]:
+        """Return how many were found from a moment on, on how many symbols among those, and how many of them no longer stand."""
         return self.filter(detection_timestamp__gte=moment).aggregate(
             found=models.Count("id"),
-            symbols=models.Count("symbol", distinct=True),
+            symbols=models.Count("symbol", distinct=True, filter=models.Q(symbol__in=among)),
             retracted=models.Count("id", filter=models.Q(status=Status.RETRACTED)),
         )
 
@@ -267,6 +267,21 @@ def _definitions_of_the_code() -> list[DetectorDefinition]:
     ]
 
 
+class CombinationQuerySet(models.QuerySet["Combination"]):
+    """Questions to the combinations."""
+
+    def name_of(self, pattern_type: str) -> str:
+        """Return the human name of any pattern: one query for a combination, none for the others. What no row knows any more keeps its key."""
+        return name_of(pattern_type) or self.filter(pk=pattern_type).values_list("name", flat=True).first() or pattern_type
+
+    def names_of(self, pattern_types: Iterable[str]) -> dict[str, str]:
+        """Return the human name of each, with one query at most."""
+        names = {pattern_type: name_of(pattern_type) for pattern_type in pattern_types}
+        unknown = [pattern_type for pattern_type, name in names.items() if name is None]
+        found = dict(self.filter(pk__in=unknown).values_list("pk", "name")) if unknown else {}
+        return {pattern_type: name or found.get(pattern_type, pattern_type) for pattern_type, name in names.items()}
+
+
 class Combination(models.Model):
     """
     A rule over detections and indicators of several intervals, as data. It fires on a bar of its interval where all its clauses hold,
@@ -288,6 +303,8 @@ class Combination(models.Model):
         help_text="how many of the newest bars of its interval a clause's pattern may be old; a clause may say otherwise with `within`",
     )  # fmt: skip
     rule = models.JSONField(help_text="a list of clauses, see docs/combinations.md")
+
+    objects = CombinationQuerySet.as_manager()
 
     class Meta:
         db_table = "combinations"

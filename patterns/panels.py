@@ -278,9 +278,11 @@ def day_from_minutes(folded: Folded, session: Session, *, moment: datetime) -> T
     """Return the day as its minutes up to `moment` tell it."""
     length = (session.close - session.open).total_seconds()
     part = min(max((moment - session.open).total_seconds() / length, 0.0), 1.0)
+    over = int((min(moment, session.close) - session.open).total_seconds() * 1000) // HALF_HOUR_MS
+    known = np.any(np.isfinite(folded.half_hours[:, : max(over, 0)]), axis=0, keepdims=True)[0]
     return Today(
         session.date.toordinal(), moment >= session.close, part, folded.open, folded.high, folded.low, folded.last, folded.volume,
-        folded.bar_at_ms,
+        folded.bar_at_ms, bool(known[:1].all()), bool(known.all()),
     )  # fmt: skip
 
 
@@ -288,7 +290,7 @@ def day_from_bars(panel: Panel, minutes: Today) -> Today:
     """Return a finished day: its daily bars, and where a symbol has none, what its minutes tell."""
     place = panel.day == minutes.day
     has = place.any(axis=1)
-    column = np.where(has, place.argmax(axis=1), 0)
+    column = place.argmax(axis=1) if place.shape[1] else np.zeros(len(has), dtype=np.int64)  # no symbol has a day yet: no column
     row = np.arange(len(panel.symbols))
 
     def chosen(bars: Floats, told: Floats) -> Floats:

@@ -8,7 +8,7 @@ from rest_framework import serializers
 from marketdata.bars.interval import INTERVALS as LENGTHS
 from marketdata.serializers import ExactNumber, MomentField, Parameters, SymbolField
 from patterns.curves import DRAWN
-from patterns.detectors import DETECTORS, SHAPES, name_of
+from patterns.detectors import DETECTORS, SHAPES
 from patterns.indicators.catalogue import INTERVALS, NAMES, ON_DEMAND, names_of
 from patterns.models import Combination, Detection, Direction, IndicatorValue, Status
 
@@ -126,7 +126,7 @@ class DetectionRow(serializers.ModelSerializer[Detection]):
 
     def get_name(self, detection: Detection) -> str:
         """Return the pattern's human name."""
-        return name_of(detection.pattern_type)
+        return str(self.context["names"][detection.pattern_type])
 
 
 class PatternsAnswer(serializers.Serializer[Any]):

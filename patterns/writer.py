@@ -14,10 +14,9 @@ from django.db import connection
 
 from marketdata.bars.interval import INTRADAY
 from marketdata.bars.window import Floats, Integers
-from patterns.detectors import name_of
 from patterns.indicators.catalogue import BENCHMARK, INTERVALS, STRENGTH
 from patterns.indicators.volume import SessionSums
-from patterns.models import Direction
+from patterns.models import Combination, Direction
 
 LOCK_CLASS = 0x7363616E  # "scan": our half of PostgreSQL's two-number advisory locks
 BENCHMARK_LOCK_CLASS = 0x73636162  # "scab": whoever judges the benchmark writes values of all symbols
@@ -142,7 +141,8 @@ def _announced(statement: str, parameters: dict[str, Any]) -> list[Announcement]
         cursor.execute(statement, parameters)
         names = [column.name for column in cursor.description]
         rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
-    return [row | {"name": name_of(row["pattern_type"])} for row in rows]
+    known = Combination.objects.names_of({row["pattern_type"] for row in rows})
+    return [row | {"name": known[row["pattern_type"]]} for row in rows]
 
 
 # ---- Indicator values -------------------------------------------------------------------------------------------------------------------

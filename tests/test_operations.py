@@ -13,7 +13,7 @@ import redis
 from celery.app.task import Context
 from celery.exceptions import Ignore, Retry
 from django.conf import settings as django_settings
-from django.db import connection
+from django.db import OperationalError, connection
 from django.test import Client
 from django.utils import timezone
 
@@ -222,6 +222,8 @@ class Recorded(CountedTask):
         self.runs.append(outcome)
         if outcome == "raise":
             raise ValueError("no good")
+        if outcome == "away":
+            raise OperationalError("the server is starting up\nand says more")
         return outcome
 
 
@@ -287,6 +289,17 @@ def _die(task: Recorded, *, redelivered: bool) -> None:
             delivered(task, "dies", redelivered=redelivered)
     finally:
         task.run = kept
+
+
+def test_a_periodic_task_waits_for_a_database_that_is_away_and_says_so_in_one_line(task, caplog, monkeypatch):
+    monkeypatch.setitem(task.app.conf.beat_schedule, "recorded", {"task": task.name, "schedule": 5.0})
+
+    with pytest.raises(Ignore):
+        delivered(task, "away")
+
+    assert [record.getMessage() for record in caplog.records] == [
+        "tests.recorded has to wait for its next turn, the database is away: the server is starting up"
+    ]
 
 
 def test_a_task_that_raises_is_tried_three_times_and_one_that_succeeds_leaves_no_row(db, task):

@@ -2,7 +2,8 @@
 What becomes of a task message that fails or takes its worker with it: three tries, then a row of `dead_tasks` and an error in the log.
 
 The first run of a message costs nothing. A message that comes back did not survive its worker: its attempt is counted before the work, so
-that one which kills every worker is run three times and no more. Periodic tasks that raise are not tried again, their next turn comes anyway.
+that one which kills every worker is run three times and no more. Periodic tasks that raise are not tried again, their next turn comes anyway:
+while the database is away they say so in one line.
 """
 
 import logging
@@ -10,7 +11,7 @@ from typing import Any
 
 from celery import Task, current_app
 from celery.exceptions import Ignore, Retry
-from django.db import DatabaseError, connection
+from django.db import DatabaseError, OperationalError, connection
 from django.utils import timezone
 
 from marketdata.models import DeadTask
@@ -41,6 +42,9 @@ class CountedTask(Task):  # type: ignore[type-arg]  # the class cannot be subscr
         except Exception as error:
             if self.name not in {entry["task"] for entry in current_app.conf.beat_schedule.values()}:
                 self._try_again(error, args, kwargs)
+            elif isinstance(error, OperationalError):
+                log.warning("%s has to wait for its next turn, the database is away: %s", self.name, str(error).strip().splitlines()[0])
+                raise Ignore from error
             raise
         if came_back or self.request.retries:
             DeadTask.objects.filter(pk=self.request.id).delete()

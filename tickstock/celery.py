@@ -7,7 +7,7 @@ from typing import Any
 
 from celery import Celery
 from celery.exceptions import SecurityWarning
-from celery.signals import task_postrun, task_prerun
+from celery.signals import task_postrun, task_prerun, worker_ready
 
 from tickstock import tracing
 from tickstock.counters import counters
@@ -32,8 +32,16 @@ app.conf.beat_schedule = {
     "worker-heartbeat": {"task": "marketdata.tasks.beat_heart", "schedule": 5.0, "options": {"expires": 5}},
     "end-of-day": {"task": "marketdata.tasks.ask_for_end_of_day", "schedule": 300.0, "options": {"expires": 300}},
     "work-jobs": {"task": "patterns.tasks.work_jobs", "schedule": 5.0, "options": {"expires": 5}},
+    "measure-disk": {"task": "tickstock.tasks.measure_disk", "schedule": 3600.0, "options": {"expires": 3600}},
     "prune-records": {"task": "marketdata.tasks.prune_records", "schedule": 3600.0, "options": {"expires": 3600}},
 }
+
+
+@worker_ready.connect
+def _measure_disk(**_: Any) -> None:
+    """Measure once at a start; beat's first turn is an hour away."""
+    app.send_task("tickstock.tasks.measure_disk", expires=3600)
+
 
 _began: dict[str, tuple[float, Any]] = {}  # running tasks of this process by id: since when, and their span
 

@@ -37,7 +37,7 @@ COLUMNS = {
         Column("change_1y", "1 yr", "tint", "percent in a year", 18),
         Column("adr", "ADR, %", "plain", "average daily range of 20 days in percent"),
         Column("atr_sma50", "× ATR, 50 d", "signed", "distance from the 50-day average in average true ranges"),
-        Column("rvol", "RVOL", "multiple", "volume against the usual one up to this time"),
+        Column("rvol", "RVOL", "multiple", "volume so far against that of a whole usual day"),
         Column("rvol_projected", "RVOL, day", "multiple", "volume projected to the close against the usual day"),
         Column("volume", "Volume", "shares", "shares traded today"),
         Column("market_cap", "Value, $", "money", "market value"),

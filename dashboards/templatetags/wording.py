@@ -12,8 +12,8 @@ from django.utils import timezone
 
 from marketdata.feed.listing import with_references
 from marketdata.models import Bar, Gap, GapState, Heartbeat, Reconciliation, Session, Symbol
-from patterns.detectors import DETECTORS, SHAPES, name_of
-from patterns.models import Detection
+from patterns.detectors import DETECTORS, SHAPES
+from patterns.models import Combination, Detection
 
 register = template.Library()
 
@@ -186,8 +186,8 @@ def exchange(code: str) -> str:
 
 @register.filter
 def pattern_name(pattern_type: str) -> str:
-    """Say a pattern by its proper name."""
-    return name_of(pattern_type)
+    """Say a pattern by its proper name; that of a combination is asked for."""
+    return Combination.objects.name_of(pattern_type)
 
 
 def pattern_kinds() -> list[tuple[str, str]]:
@@ -313,7 +313,7 @@ def frame() -> dict[str, Any]:
     """
     now = timezone.now()
     session = Session.objects.open_or_next(now)
-    newest = Bar.objects.newest_minute()
+    newest = Bar.objects.whole().newest_minute()
     universe = Symbol.objects.in_universe(settings.SYMBOL_UNIVERSE_KEY)
     members = set(universe.values_list("symbol", flat=True))
     last = Detection.objects.newest_first().first()

@@ -184,9 +184,9 @@ def _minute_of(detection: Detection) -> datetime:
 @require_safe
 def streaming(request: HttpRequest) -> HttpResponse:
     """Show the last minutes as they came in."""
-    newest = Bar.objects.newest_minute()
+    newest = Bar.objects.whole().newest_minute()
     first = newest - MINUTES_SHOWN * MINUTE if newest else timezone.now()
-    bars = list(Bar.objects.in_universe(settings.SYMBOL_UNIVERSE_KEY).since(first).order_by("symbol", "timestamp"))
+    bars = list(Bar.objects.whole().in_universe(settings.SYMBOL_UNIVERSE_KEY).since(first).order_by("symbol", "timestamp"))
     returns = _returns(bars)
     by_minute: dict[datetime, list[Bar]] = defaultdict(list)
     for bar in bars:
@@ -281,7 +281,7 @@ def detections(request: HttpRequest) -> HttpResponse:
             "intervals": list(BAR_INTERVALS),
             "sectors": Symbol.objects.exclude(sector="").order_by("sector").values_list("sector", flat=True).distinct(),
             "statuses": Status.choices,
-            "hour": Detection.objects.found_since(now - timedelta(hours=1)),
+            "hour": Detection.objects.found_since(now - timedelta(hours=1), among=Symbol.objects.in_universe(settings.SYMBOL_UNIVERSE_KEY)),
             "first_page": page == 0,
             "newer": urlencode({**address, "page": page - 1}) if page else "",
             "older": urlencode({**address, "page": page + 1}) if len(rows) > ROWS_A_PAGE and page < LAST_PAGE else "",

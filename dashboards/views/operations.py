@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from amqp.exceptions import ChannelError
 from celery import current_app
 from django.conf import settings
+from django.core.cache import cache
 from django.db import connection
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
@@ -117,9 +118,22 @@ def operations(request: HttpRequest) -> HttpResponse:
             "may_act": may_act,
             "kinds": [(kind, JobKind(kind).label) for kind in jobs.kinds_here()] if may_act else [],
             "ahead": _ahead(now),
+            "disk": _disk(),
             "lede": _lede(feed, parts, gaps, steps, minutes),
         },
     )
+
+
+def _disk() -> dict[str, Any] | None:
+    """Return what the worker measured last: free bytes, classes by size with their growth, when it is full. None where nothing is known."""
+    try:
+        seen = cache.get("disk")
+    except RedisError:
+        return None
+    if seen is None:
+        return None
+    shares = sorted(seen["shares"], key=lambda share: -share["bytes"])
+    return {**seen, "shares": shares, "bytes": sum(share["bytes"] for share in shares), "at": datetime.fromtimestamp(seen["at"], UTC)}
 
 
 def _waiting_tasks() -> int | None:

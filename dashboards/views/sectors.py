@@ -92,7 +92,6 @@ def rotation(request: HttpRequest, board: Board) -> HttpResponse:
         row["symbol"]: market.sector_name(row["sector"]) if row.get("fund") and not members and row["sector"] else row["symbol"]
         for row in rows
     }
-    changes = {row["symbol"]: row["change_day"] for row in board.survey.rankings}
     crossed = crossings(drawn)
     known = dict(drawn)
     table = []
@@ -102,7 +101,7 @@ def rotation(request: HttpRequest, board: Board) -> HttpResponse:
         now = quadrant.quadrant(last["ratio"], last["momentum"]) if last else row.get("quadrant")
         stayed = next((one["steps"] for one in crossed if one["symbol"] == row["symbol"]), None)
         table.append(
-            {**row, "label": names[row["symbol"]], "quadrant": now, "last": last, "change_day": changes.get(row["symbol"]), "stayed": stayed,
+            {**row, "label": names[row["symbol"]], "quadrant": now, "last": last, "change_day": row.get("change_day"), "stayed": stayed,
              "steps": len(tail), "heading": quadrant.heading([(point["ratio"], point["momentum"]) for point in tail])}
         )  # fmt: skip
     groups = [

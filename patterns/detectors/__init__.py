@@ -42,10 +42,10 @@ _SHAPES = (
 SHAPES: dict[str, ShapeDetector] = {detector.pattern_type: detector for detector in _SHAPES}
 
 
-def name_of(pattern_type: str) -> str:
-    """Return the human name of a candlestick or a chart pattern; a combination is called by its key: rs_surge is "Rs surge"."""
+def name_of(pattern_type: str) -> str | None:
+    """Return the human name of a candlestick or a chart pattern, None of what is neither: a combination, whose name is a row's."""
     known: Detector | ShapeDetector | None = DETECTORS.get(pattern_type) or SHAPES.get(pattern_type)
-    return known.name if known else pattern_type.replace("_", " ").capitalize()
+    return known.name if known else None
 
 
 __all__ = ["DETECTORS", "SHAPES", "Detector", "ShapeDetector", "name_of"]

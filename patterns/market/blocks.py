@@ -26,6 +26,7 @@ Row = dict[str, Any]
 PERCENT, PRICE = 4, 6  # decimal places
 TAILS_UP_TO = 100  # members of a universe that has tails for all
 NO_PRICE = "no price today"
+HOLE = "half an hour of today has no bar, so its volume is unknown"
 FUNDS = {sector: fund for fund, sector in SECTOR_FUNDS.items()}
 
 
@@ -129,8 +130,10 @@ class _Universe:
                 reasons.append(NO_PRICE)
             elif closes < YEAR:
                 reasons.append(f"needs {YEAR} earlier closes, has {closes}")
+            elif alone:
+                reasons.append("no other member to be rated against")
             else:
-                reasons.append("no other member to be rated against" if alone else None)
+                reasons.append(None if self._state.today.unbroken else HOLE)
         return reasons
 
     def _stage(self) -> list[int | None]:
@@ -160,7 +163,7 @@ class _Universe:
         stage = self._state.stages.stage[rows]
         year = bool(marks.has_year.any())
         both = np.isfinite(self._state.today.volume[rows]) & (ranks.mean_volume[rows] > 0)
-        usual = float(ranks.mean_volume[rows][both].sum())
+        usual = float(ranks.mean_volume[rows][both].sum()) if self._state.today.unbroken else 0.0
         return {
             **named,
             "symbols": int(marks.has_price.sum()),
@@ -189,6 +192,7 @@ class _Universe:
         turns = self._state.turns
         ratio, momentum = numbers(turns.ratio[rows, -1]), numbers(turns.momentum[rows, -1])
         known = bars_known(turns.relative)
+        changes = numbers(self._state.strength.change_day, PERCENT)
         found = []
         for row, ratio_now, momentum_now in zip(rows, ratio, momentum, strict=True):
             is_fund = symbols[row] in SECTOR_FUNDS
@@ -200,6 +204,7 @@ class _Universe:
                     "name": self._facts.name[row],
                     "sector": self._facts.sector[row],
                     "fund": is_fund,
+                    "change_day": changes[row],
                     "ratio": ratio_now if complete else None,
                     "momentum": momentum_now if complete else None,
                     "quadrant": quadrant(ratio_now, momentum_now),

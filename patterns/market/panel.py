@@ -52,6 +52,8 @@ class Today:
     The day surveyed, shape (symbols,), NaN where a symbol has no price: what a daily bar says, or the minutes so far.
 
     `whole` tells that the regular session is over; `part` is how much of it is, 0 to 1; `bar_at_ms` is the start of the newest bar.
+    `opened` tells that the first half hour is known, `unbroken` that every one so far is: half an hour in which no symbol has a bar is a hole, not
+    a quiet market, and the day's open, or its volume, is then unknown.
     """
 
     day: int
@@ -63,6 +65,8 @@ class Today:
     last: Floats
     volume: Floats
     bar_at_ms: Integers
+    opened: bool = True
+    unbroken: bool = True
 
 
 def dropped(columns: NDArray[Kind], newest: Integers) -> NDArray[Kind]:

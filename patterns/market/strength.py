@@ -80,21 +80,22 @@ def strength(history: Panel, today: Today) -> Strength:
     """
     Return the ranking numbers of the market.
 
-    ADR: mean of high ÷ low − 1 over 20 complete days. RVOL: today's volume ÷ mean of the 20 days before; projected in proportion to the part
-    of the session that is over.
+    ADR: mean of high ÷ low − 1 over 20 complete days. RVOL: today's volume ÷ mean of the 20 days before, unknown while
+    half an hour of today is missing; projected in proportion to the part of the session that is over.
     """
     closes = with_today(history.close, today.last, YEAR + 6)
     high, low = history.high, history.low
     if today.whole:
         high, low = with_today(high, today.high, MEAN_DAYS), with_today(low, today.low, MEAN_DAYS)
     mean_volume = tail(history.volume, MEAN_DAYS).mean(axis=1)
-    rvol = np.divide(today.volume, mean_volume, out=np.full(len(mean_volume), np.nan), where=mean_volume > 0)
+    known = (mean_volume > 0) & today.unbroken
+    rvol = np.divide(today.volume, mean_volume, out=np.full(len(mean_volume), np.nan), where=known)
     return Strength(
         score=strength_score(closes),
         score_day=strength_score(closes[:, :-1]),
         score_week=strength_score(closes[:, :-5]),
         change_day=change(closes, 1) * 100,
-        change_open=(today.last / today.open - 1) * 100,
+        change_open=(today.last / today.open - 1) * 100 if today.opened else np.full(len(rvol), np.nan),
         change={name: change(closes, back) * 100 for name, back in SPANS.items()},
         adr=(tail(high, MEAN_DAYS) / tail(low, MEAN_DAYS) - 1).mean(axis=1) * 100,
         mean_volume=mean_volume,

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 import pytest
 from playwright.sync_api import expect
 
+from marketdata.models import LoggedError
 from patterns.signals import market_surveyed
 from tests.browser.test_walk import close_minute, this_minute
 from tests.dashboards.surveys import make_survey, ranked
@@ -129,8 +130,29 @@ def test_the_other_boards_take_a_new_survey_in_place(reader):
 @pytest.mark.parametrize("width", [390, 1440])
 def test_no_board_scrolls_sideways(reader, width):
     survey(this_minute(), tell=False)
+    LoggedError.objects.create(
+        fingerprint="long",
+        level="ERROR",
+        logger="worker",
+        part="worker",
+        message=f"Task {'x' * 90} raised",
+        first_at=this_minute(),
+        last_at=this_minute(),
+    )
     reader.sign_in()
     reader.page.set_viewport_size({"width": width, "height": 844})
-    for path in ["/", "/rankings/", "/sectors/", "/rotation/", "/stages/", "/breadth/", "/averages/", "/watchlists/", "/screens/"]:
+    for path in [
+        "/",
+        "/rankings/",
+        "/sectors/",
+        "/rotation/",
+        "/stages/",
+        "/breadth/",
+        "/averages/",
+        "/watchlists/",
+        "/screens/",
+        "/operations/",
+    ]:
         reader.go(path)
+        reader.page.wait_for_selector("html[data-line=live]")  # a page left while its socket opens complains
         assert (path, reader.page.evaluate("document.documentElement.scrollWidth")) == (path, width)

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 from django.contrib.auth.models import Permission
+from django.core.cache import cache
 from django.test import RequestFactory
 from django.urls import resolve
 
@@ -10,6 +11,8 @@ from dashboards.templatetags.places import places
 from marketdata.models import Gap, Heartbeat, Job, Reconciliation, RejectedEvent
 from tests.dashboards.test_pages import MINUTE, reader, store_bar, this_minute  # noqa: F401 - the fixture
 from tests.people import make_user, session_client
+from tickstock.disk import forecast
+from tickstock.tasks import measure_disk
 
 
 def beat(part: str, *, ago: float = 1.0, state: str = "live") -> None:
@@ -17,6 +20,21 @@ def beat(part: str, *, ago: float = 1.0, state: str = "live") -> None:
     Heartbeat.objects.create(
         part=part, at=now - timedelta(seconds=ago), started_at=now - timedelta(hours=2), state=state, detail={"lines": [{}]}
     )
+
+
+def test_the_disk_stands_as_the_worker_measured_it_and_what_is_unknown_says_so(reader):  # noqa: F811
+    cache.delete("disk")
+    unknown = reader.get("/operations/").content.decode()
+
+    measure_disk.apply()
+    known = reader.get("/operations/")
+
+    assert "Nothing was measured in the last three hours." in unknown
+    shown, seen = known.context["disk"], forecast()
+    assert {share["name"] for share in shown["shares"]} == {share.name for share in seen.shares}
+    assert [share["bytes"] for share in shown["shares"]] == sorted((share["bytes"] for share in shown["shares"]), reverse=True)
+    assert (shown["total"], shown["at"] > datetime.now(UTC) - timedelta(minutes=1)) == (seen.total, True)
+    assert "minute bars" in known.content.decode()
 
 
 def test_what_is_silent_stands_in_the_first_sentence(reader):  # noqa: F811

@@ -164,6 +164,30 @@ def test_the_list_of_detections_filters_and_turns_pages(reader, monkeypatch):
     assert reader.get("/patterns/?symbol=aapl&page=0").context["older"] == "symbol=AAPL&page=1"
 
 
+def test_a_minute_cut_off_by_a_restart_is_not_the_newest_of_the_status_line(reader):
+    for symbol in ("AAPL", "MSFT"):
+        store_bar(symbol, "100", back=1)
+    half = store_bar("AAPL", "101", back=0)
+    Bar.objects.filter(pk=half.pk).update(complete=False)
+
+    page = reader.get("/streaming/")
+
+    assert '<span id="coverage">2 of 70</span>' in page.content.decode()
+    assert [(minute.at, minute.count) for minute in page.context["minutes"]] == [(this_minute() - MINUTE, 2)]
+
+
+def test_the_patterns_page_counts_symbols_of_the_universe_and_says_a_combination_by_its_own_name(reader):
+    Symbol.objects.create(symbol="BESIDE")
+    for symbol in ("BESIDE", "AAPL"):
+        store_detection(symbol, pattern="rs_surge")
+
+    page = reader.get("/patterns/").content.decode()
+
+    assert "2 detections in the last hour, on 1 of 70 symbols." in page
+    assert "Relative strength surge</td>" in page
+    assert "Rs surge" not in page
+
+
 @pytest.mark.parametrize("page", ["-1", "x", "9" * 40, "1.5", "²"])
 def test_a_page_number_that_is_none_shows_some_page(reader, page):
     assert reader.get("/patterns/", {"page": page}).status_code == 200

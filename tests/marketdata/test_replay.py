@@ -177,6 +177,7 @@ def test_bad_frames_are_kept_with_their_reason_and_good_ones_stored(market, tmp_
         (["--replay", __file__, "--speed", "fast"], "neither max nor a number"),
         (["--replay", __file__, "--events", "X"], "Unknown event kind X; known are AM, A, T, Q, LULD"),
         (["--replay", __file__, "--shard", "3/2"], "not I/N"),
+        (["--replay", __file__], "No line of it is a frame"),
         ([], "MASSIVE_API_KEY is not set"),
     ],
 )

@@ -12,6 +12,7 @@ from patterns.combinations import try_out
 from patterns.detectors.rules import RuleError, clauses_of, margin
 from patterns.models import Combination, Detection
 from patterns.scan import scan
+from patterns.signals import patterns_detected
 from tests.factories import at, make_bar, moment
 from tests.patterns.market import NOW, everything, random_bars, store, what_stands
 from tests.patterns.test_scan_intervals import LATER, longer, wipe
@@ -80,7 +81,7 @@ def minutes(closes, *, first="10:00", volumes=None, symbol="AAPL"):
 
 
 def combination(**fields):
-    row = {"key": "busy", "name": "Busy", "timeframe": "5m", "direction": "bullish", "rule": [BUSY]}
+    row = {"key": "busy", "name": "Much traded", "timeframe": "5m", "direction": "bullish", "rule": [BUSY]}
     return Combination.objects.create(**row | fields)
 
 
@@ -99,10 +100,16 @@ def test_it_fires_on_the_first_bar_on_which_all_holds_and_says_why(writer, only)
     volumes = dict.fromkeys(range(125, 135), 1000)  # two bars of ten times the volume
     bars = minutes([50 + place % 7 * 0.01 for place in range(150)], volumes=volumes)
     store(writer, bars)
+    heard = []
 
+    def hear(**said):
+        heard.extend(said["detections"])
+
+    patterns_detected.connect(hear)
     scan_all(bars, "5m")
 
     assert fired() == [("AAPL", "12:05")]
+    assert [one["name"] for one in heard if one["pattern_type"] == "busy"] == ["Much traded"]
     row = Detection.objects.get(pattern_type="busy")
     assert (row.timeframe, row.direction) == ("5m", "bullish")
     assert row.detail["conditions"] == [{"name": "rvol_20 on 5m", "measured": 10.0, "relation": ">", "threshold": 2, "passed": True}]

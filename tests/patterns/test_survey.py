@@ -307,6 +307,31 @@ def test_a_universe_of_which_nothing_streams_answers_with_nulls(universe):
     assert found["stage_counts"] == {"1": 0, "2": 0, "3": 0, "4": 0, "unknown": 6}
 
 
+def test_a_market_of_which_no_day_is_stored_yet_answers_with_nulls_after_its_close(universe):
+    found = surveyed(EVENING)
+
+    assert (found["kind"], found["coverage"]["symbols"]) == ("close", 0)
+
+
+def test_volume_and_open_of_a_day_that_was_not_seen_from_its_open_are_unknown(history, writer):
+    store_bars(writer, [bar for symbol in MEMBERS for bar in minutes(symbol, 50, 51, first="16:05")])
+
+    late = row_of(surveyed(moment("16:10")), "AAA")
+    store_bars(writer, [bar for clock in ("14:30", "15:10", "15:40") for bar in minutes("BBB", 50, first=clock)])
+    seen = row_of(surveyed(moment("16:10")), "AAA")
+
+    assert (late["rvol"], late["rvol_projected"], late["change_open"]) == (None, None, None)
+    assert late["reason"] == "half an hour of today has no bar, so its volume is unknown"
+    assert (seen["rvol"], seen["change_open"], seen["reason"]) == (0.02, pytest.approx(2), None)
+
+
+def test_a_sector_fund_beside_the_universe_has_its_days_change_in_the_rotation(history, writer):
+    store_days(writer, "XLE", [*walk("XLE", HISTORY - 1), 40.0], history)
+    store_bars(writer, minutes("XLE", 41))
+
+    assert row_of(surveyed(AT_THREE), "XLE", "rotation")["change_day"] == pytest.approx(2.5)
+
+
 def test_a_day_without_spy_has_no_rotation_and_says_so(history, writer):
     store_bars(writer, [bar for symbol in MEMBERS for bar in minutes(symbol, 50, 51)])
 

@@ -91,7 +91,7 @@ class Command(BaseCommand):
             else:
                 self._from_files(writer, first, last, options)
         except (OperationalError, psycopg.OperationalError) as error:
-            raise CommandError(f"The database cannot be reached: {str(error).strip().splitlines()[0]} Check DATABASE_URL.") from None
+            raise CommandError(f"The database cannot be reached ({str(error).strip().splitlines()[0]}). Check DATABASE_URL.") from None
         except (UnknownUniverseError, WriterBusyError, WriterDeposedError, HistoryError, FileError, RuntimeError) as error:
             raise CommandError(str(error)) from None
         except KeyboardInterrupt:

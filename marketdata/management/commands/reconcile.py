@@ -48,7 +48,7 @@ class Command(BaseCommand):
             rate = Rate(settings.MASSIVE_REQUESTS_PER_SECOND)
             report = reconcile(day, symbols, history, writer, now=lambda: datetime.now(UTC), pause=rate.wait)
         except (OperationalError, psycopg.OperationalError) as error:
-            raise CommandError(f"The database cannot be reached: {str(error).strip().splitlines()[0]} Check DATABASE_URL.") from None
+            raise CommandError(f"The database cannot be reached ({str(error).strip().splitlines()[0]}). Check DATABASE_URL.") from None
         except (NoSessionError, UnknownUniverseError, WriterBusyError, WriterDeposedError, HistoryError, RuntimeError) as error:
             raise CommandError(str(error)) from None
         finally:

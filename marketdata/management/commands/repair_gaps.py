@@ -50,7 +50,7 @@ class Command(BaseCommand):
             rate = Rate(settings.MASSIVE_REQUESTS_PER_SECOND)
             report = repair(history, writer, now=lambda: datetime.now(UTC), pause=rate.wait, eager=True)
         except (OperationalError, psycopg.OperationalError) as error:
-            raise CommandError(f"The database cannot be reached: {str(error).strip().splitlines()[0]} Check DATABASE_URL.") from None
+            raise CommandError(f"The database cannot be reached ({str(error).strip().splitlines()[0]}). Check DATABASE_URL.") from None
         except (WriterBusyError, WriterDeposedError, HistoryError, RuntimeError) as error:
             raise CommandError(str(error)) from None
         except KeyboardInterrupt:

@@ -63,10 +63,14 @@ class Command(BaseCommand):
         except (ProgrammingError, psycopg.errors.UndefinedTable):
             raise CommandError("The database has no tables yet, or those of another version. Run `manage.py migrate` first.") from None
         except (OperationalError, psycopg.OperationalError) as error:
-            raise CommandError(f"The database cannot be reached: {str(error).strip().splitlines()[0]} Check DATABASE_URL.") from None
+            raise CommandError(f"The database cannot be reached ({str(error).strip().splitlines()[0]}). Check DATABASE_URL.") from None
         except (UnknownUniverseError, WriterBusyError, WriterDeposedError, HistoryError, StreamFailedError) as error:
             raise CommandError(str(error)) from None
         self._print(report, as_json=options["json"])
+        if options["replay"] and report.rejected_events and not report.events:
+            raise CommandError(
+                "No line of it is a frame of Massive's; a recording holds one WebSocket frame a line, as JSON (.jsonl, .jsonl.gz)."
+            )
 
     def _replay(self, options: dict[str, Any], stop: threading.Event, shard: int, shards: int) -> Report:
         paths = [Path(name) for name in options["replay"]]

@@ -39,7 +39,7 @@ class Command(BaseCommand):
         try:
             manifest = backup(path)
         except psycopg.OperationalError as error:
-            raise CommandError(f"The database cannot be reached: {str(error).strip().splitlines()[0]} Check DATABASE_URL.") from None
+            raise CommandError(f"The database cannot be reached ({str(error).strip().splitlines()[0]}). Check DATABASE_URL.") from None
         except (BackupError, OSError) as error:
             raise CommandError(str(error)) from None
         size, seconds = path.stat().st_size, round(time.monotonic() - began, 1)

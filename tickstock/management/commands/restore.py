@@ -33,7 +33,7 @@ class Command(BaseCommand):
         try:
             wanted, differing = restore(options["path"].expanduser().resolve(), into=options["into"])
         except psycopg.OperationalError as error:
-            raise CommandError(f"The database cannot be reached: {str(error).strip().splitlines()[0]} Check DATABASE_URL.") from None
+            raise CommandError(f"The database cannot be reached ({str(error).strip().splitlines()[0]}). Check DATABASE_URL.") from None
         except (BackupError, OSError) as error:
             raise CommandError(str(error)) from None
         seconds = round(time.monotonic() - began, 1)
