@@ -66,7 +66,7 @@ WITH now AS MATERIALIZED (
     FROM staged_bars
 ), before AS (
     SELECT bar.* FROM ohlcv_1min bar JOIN fresh USING (symbol, timestamp)
-    WHERE bar.timestamp >= %(first)s AND bar.timestamp <= %(last)s
+    WHERE bar.symbol = ANY(%(symbols)s::varchar[]) AND bar.timestamp >= %(first)s AND bar.timestamp <= %(last)s
 ), stored AS (
     INSERT INTO ohlcv_1min AS bar (symbol, timestamp, open, high, low, close, volume, vwap, trades, source, source_version,
                                    revision, complete, is_final, writer_epoch, valued_at, updated_at)
@@ -317,10 +317,10 @@ class Writer:
 
     def _write(self, bars: Sequence[BarSnapshot], cause: Cause) -> list[BarChange]:
         connection = self.connection
-        unknown = {bar.symbol for bar in bars} - self._known
+        symbols = {bar.symbol for bar in bars}
         with connection.transaction():
             self._check_fence(replaces_bars=True)
-            self._add_symbols(unknown)
+            self._add_symbols(symbols - self._known)
             with connection.cursor() as cursor:
                 with cursor.copy("COPY staged_bars FROM STDIN") as copy:
                     for bar in bars:
@@ -334,6 +334,7 @@ class Writer:
                 cursor.execute(
                     _UPSERT + _CHANGED_ROWS,
                     {
+                        "symbols": list(symbols),
                         "first": _moment(min(bar.opened_at_ms for bar in bars)),
                         "last": _moment(max(bar.opened_at_ms for bar in bars)),
                         "settled": Source.SETTLED,
@@ -342,7 +343,7 @@ class Writer:
                     },
                 )
                 rows = cursor.fetchall()
-        self._known |= unknown
+        self._known |= symbols
         return [_change(row) for row in rows]
 
     def _add_symbols(self, symbols: Iterable[str]) -> None:
@@ -425,7 +426,7 @@ class Writer:
             self._add_symbols(symbols - self._known)
             with cursor.copy("COPY staged_bars FROM STDIN") as copy:
                 copy.write(text)
-            bounds = {"first": _moment(first_ms), "last": _moment(last_ms)}
+            bounds = {"symbols": list(symbols), "first": _moment(first_ms), "last": _moment(last_ms)}
             rule = {"settled": Source.SETTLED, "epoch": self.epoch, "cause": Cause.BACKFILL}
             cursor.execute(_UPSERT + _CHANGED_COUNT, {**bounds, **rule})
             row = cursor.fetchone()
