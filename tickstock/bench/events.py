@@ -14,7 +14,7 @@ from marketdata.bars.builder import BarBuilder
 from marketdata.bars.session import SessionTable
 from marketdata.feed.events import SecondAggregate, Trade
 from marketdata.intake import Intake
-from tickstock.bench.rows import Place, Row, alternate, not_measured, rate_row
+from tickstock.bench.rows import Place, Row, alternate, growth_row, not_measured, rate_row
 
 TRADES = "2013-10-08-trades-AIG-BAC-IBM.jsonl.gz"
 FRAME = 100
@@ -31,11 +31,15 @@ def rows(place: Place) -> Iterator[Row]:
     count = 70 * SECONDS
     bare, ours = alternate(place.repeats, lambda: _decode(_seconds, frames), lambda: fold(frames), clock=time.process_time)
     yield rate_row("decode + fold, A", "typed decode of the same frames", count=count, ours=ours, peer=bare, goal=0.45)
+    points = [(70, ours / SECONDS)]
     for symbols in (1_000, 11_000):
-        many = second_frames(symbols=symbols, seconds=max(4, 200_000 // symbols))
-        number = symbols * max(4, 200_000 // symbols)
+        seconds = max(4, 200_000 // symbols)
+        many = second_frames(symbols=symbols, seconds=seconds)
+        number = symbols * seconds
         bare, more = alternate(1, lambda many=many: _decode(_seconds, many), lambda many=many: fold(many), clock=time.process_time)  # type: ignore[misc]
         yield rate_row(f"decode + fold, A, {symbols:,} symbols", "the same", count=number, ours=more, peer=bare, goal=0.45)
+        points.append((symbols, more / seconds))
+    yield growth_row("decode + fold, A", points)
     recording = place.recordings / TRADES
     if not recording.exists():
         for name, goal in (("decode + eligibility + fold, T", 0.40), ("real trades → bars", 2.0), ("real trades → bars (polars)", 0.5)):
