@@ -3,6 +3,7 @@
 import gzip
 import json
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,7 +43,12 @@ def rows(place: Place) -> Iterator[Row]:
     yield growth_row("decode + fold, A", points)
     recording = place.recordings / TRADES
     if not recording.exists():
-        for name, goal in (("decode + eligibility + fold, T", 0.40), ("real trades → bars", 2.0), ("real trades → bars (polars)", 0.5)):
+        for name, goal in (
+            ("decode + eligibility + fold, T", 0.40),
+            ("real trades → bars", 2.0),
+            ("real trades → bars (polars)", 0.5),
+            ("a real day replayed", 0.5),
+        ):
             yield not_measured(name, "a real day", goal, f"the recording {TRADES} is not beside the checkout")
         return
     yield from _real_trades(place, recording)
@@ -66,6 +72,24 @@ def _real_trades(place: Place, recording: Path) -> Iterator[Row]:
         "real trades → bars", "polars: typed decode, columns, group_by", count=count, ours=ours, peer=polars, goal=0.5,
         note="CPU seconds, both cores of polars counted",
     )  # fmt: skip
+    yield _replayed(recording)
+
+
+def _replayed(recording: Path) -> Row:
+    """Return the row of the whole command: its own count of events and seconds, database and announcements included."""
+    name, against = "a real day replayed, whole command", "gunzip + json.loads of the same file"
+    began = time.perf_counter()
+    with gzip.open(recording) as lines:
+        events = sum(len(json.loads(line)) for line in lines)
+    bare = time.perf_counter() - began
+    command = [sys.executable, "manage.py", "stream_ticks", "--replay", str(recording), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        return not_measured(name, against, 0.5, f"it failed: {done.stderr.strip().splitlines()[-1]}")
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["events"] == events
+    note = f"{told['bars']:,} bars stored"
+    return rate_row(name, against, count=events, ours=told["seconds"], peer=bare, goal=0.5, note=note)
 
 
 def second_frames(*, symbols: int, seconds: int) -> list[bytes]:
