@@ -23,6 +23,7 @@ from tickstock.settings import LOGGING
 
 GOOD_KEY = "gK7-vWq2_Xz9LmPdR4tYbN8sJcHfE1uAoT5iVkQ3wZxCyB6nMr0D"
 PRODUCTION = {
+    "DJANGO_ALLOW_ASYNC_UNSAFE": "",  # browser tests need it in this process; no server does
     "TICKSTOCK_EMBEDDED": "0", "SECRET_KEY": GOOD_KEY, "ALLOWED_HOSTS": "desk.example.com", "MASSIVE_API_KEY": "", "DEBUG": "",
     "USE_SYNTHETIC_DATA": "1",
 }  # fmt: skip
