@@ -25,7 +25,7 @@ _BARE = """
 CREATE TEMPORARY TABLE IF NOT EXISTS bare_stage (LIKE ohlcv_1min INCLUDING DEFAULTS) ON COMMIT DELETE ROWS;
 CREATE TABLE IF NOT EXISTS bench_bare (LIKE ohlcv_1min INCLUDING DEFAULTS, PRIMARY KEY (symbol, timestamp));
 """
-_COLUMNS = [field.column for field in Bar._meta.local_concrete_fields]
+_COLUMNS = [str(field.column) for field in Bar._meta.local_concrete_fields]
 _BARE_UPSERT = f"""
 INSERT INTO bench_bare SELECT * FROM bare_stage ON CONFLICT (symbol, timestamp) DO UPDATE SET
     {", ".join(f"{column} = excluded.{column}" for column in _COLUMNS[2:])}
