@@ -61,7 +61,7 @@ class Command(BaseCommand):
             options["chart"].write_text(chart(measured, title=title))
         missed = [row.name for row in measured if not row.reached]
         if missed:
-            raise CommandError(f"{len(missed)} of {len(measured)} rows miss their goal: {'; '.join(missed)}")
+            raise CommandError(f"{len(missed)} of {len(measured)} rows miss their goal or have no figure: {'; '.join(missed)}")
 
 
 def _line(row: Row) -> str:
