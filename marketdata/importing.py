@@ -8,8 +8,10 @@ import hashlib
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 import polars as pl
@@ -26,6 +28,7 @@ REJECTIONS_KEPT = 1_000  # rows of one file; beyond it one row per block and rea
 ROW_BITS = 31  # of a version: the file's second in front, the row behind, so that of two rows of one key the later one wins every time
 OPERATOR_FILES = "csv "
 
+Item = TypeVar("Item")
 Progress = Callable[[float, int], None]
 """Gets how much of the file is read, 0 to 1, and the rows so far."""
 
@@ -81,12 +84,10 @@ def import_file(
     tally = SessionTally([] if wanted.days else _sessions())
     reasons: Counter[str] = Counter()
     try:
-        for frame, part in _chain(first, blocks):
-            named = frame if one is None or "symbol" in frame.columns else frame.with_columns(symbol=pl.lit(one))
-            checked = check(named, wanted, first_row=report.rows)
+        for checked, height, part in _ahead(_checked(_chain(first, blocks), wanted, one)):
             if not report.rows:
                 _ensure_timespan(checked, wanted, path)
-            report.rows += frame.height
+            report.rows += height
             _count(report, reasons, tally, checked, wanted)
             if report.rows > mark.rows_done:
                 refused = _store(checked, writer, wanted, source=source, version=version, report=report)
@@ -128,6 +129,24 @@ def _chain(first: tuple[pl.DataFrame, float] | None, rest: Iterator[tuple[pl.Dat
     if first is not None:
         yield first
         yield from rest
+
+
+def _checked(blocks: Iterator[tuple[pl.DataFrame, float]], wanted: Wanted, one: str | None) -> Iterator[tuple[Checked, int, float]]:
+    """Yield each block's rows sorted into good and bad, how many it has, and how much of the file is read then."""
+    rows = 0
+    for frame, part in blocks:
+        named = frame if one is None or "symbol" in frame.columns else frame.with_columns(symbol=pl.lit(one))
+        yield check(named, wanted, first_row=rows), frame.height, part
+        rows += frame.height
+
+
+def _ahead(items: Iterator[Item]) -> Iterator[Item]:
+    """Yield the same items, the next one being made while the caller is busy with the last: the database stores, we read on."""
+    with ThreadPoolExecutor(1, thread_name_prefix="reader") as reader:
+        following = reader.submit(next, items, None)
+        while (item := following.result()) is not None:
+            following = reader.submit(next, items, None)
+            yield item
 
 
 def _mark(file: BarFile, wanted: Wanted, source: Source, now: datetime) -> tuple[ImportedFile, int]:

@@ -21,7 +21,7 @@ from psycopg.types.json import Jsonb
 
 from marketdata.bars.session import Hours
 from marketdata.bars.sizes import decimal_text
-from marketdata.bars.snapshot import SHARE, BarChange, BarSnapshot, DailySnapshot
+from marketdata.bars.snapshot import BarChange, BarSnapshot, DailySnapshot
 from marketdata.feed.decode import Rejection
 from marketdata.models import Cause, Source
 
@@ -66,7 +66,7 @@ WITH now AS MATERIALIZED (
     FROM staged_bars
 ), before AS (
     SELECT bar.* FROM ohlcv_1min bar JOIN fresh USING (symbol, timestamp)
-    WHERE bar.timestamp >= %(first)s AND bar.timestamp <= %(last)s
+    WHERE bar.symbol = ANY(%(symbols)s::varchar[]) AND bar.timestamp >= %(first)s AND bar.timestamp <= %(last)s
 ), stored AS (
     INSERT INTO ohlcv_1min AS bar (symbol, timestamp, open, high, low, close, volume, vwap, trades, source, source_version,
                                    revision, complete, is_final, writer_epoch, valued_at, updated_at)
@@ -100,10 +100,10 @@ WITH now AS MATERIALIZED (
 )
 """
 
+# What is stored are the values that were sent, but for a vwap or a count that the sender did not know
 _CHANGED_ROWS = """
-SELECT stored.symbol, (extract(epoch FROM stored.timestamp) * 1000)::bigint, stored.open::float8, stored.high::float8,
-       stored.low::float8, stored.close::float8, stored.volume, stored.vwap::float8, stored.trades, stored.source,
-       stored.source_version, stored.complete, stored.revision, stored.is_final, before.symbol IS NULL AS inserted
+SELECT stored.symbol, (extract(epoch FROM stored.timestamp) * 1000)::bigint, stored.vwap::float8, stored.trades, stored.revision,
+       stored.is_final, before.symbol IS NULL AS inserted
 FROM stored LEFT JOIN before USING (symbol, timestamp) ORDER BY 2, 1
 """
 
@@ -317,23 +317,17 @@ class Writer:
 
     def _write(self, bars: Sequence[BarSnapshot], cause: Cause) -> list[BarChange]:
         connection = self.connection
-        unknown = {bar.symbol for bar in bars} - self._known
+        symbols = {bar.symbol for bar in bars}
         with connection.transaction():
             self._check_fence(replaces_bars=True)
-            self._add_symbols(unknown)
+            self._add_symbols(symbols - self._known)
             with connection.cursor() as cursor:
                 with cursor.copy("COPY staged_bars FROM STDIN") as copy:
-                    for bar in bars:
-                        copy.write_row(
-                            (
-                                bar.symbol, bar.opened_at_ms, repr(bar.open), repr(bar.high), repr(bar.low), repr(bar.close),
-                                decimal_text(bar.volume), None if bar.vwap is None else repr(bar.vwap), bar.trades, bar.source,
-                                bar.version, bar.complete,
-                            )
-                        )  # fmt: skip
+                    copy.write("".join([_line(bar) for bar in bars]))
                 cursor.execute(
                     _UPSERT + _CHANGED_ROWS,
                     {
+                        "symbols": list(symbols),
                         "first": _moment(min(bar.opened_at_ms for bar in bars)),
                         "last": _moment(max(bar.opened_at_ms for bar in bars)),
                         "settled": Source.SETTLED,
@@ -342,8 +336,9 @@ class Writer:
                     },
                 )
                 rows = cursor.fetchall()
-        self._known |= unknown
-        return [_change(row) for row in rows]
+        self._known |= symbols
+        sent = {(bar.symbol, bar.opened_at_ms): bar for bar in bars}
+        return [_change(sent[row[0], row[1]], row) for row in rows]
 
     def _add_symbols(self, symbols: Iterable[str]) -> None:
         new = sorted(symbols)
@@ -425,7 +420,7 @@ class Writer:
             self._add_symbols(symbols - self._known)
             with cursor.copy("COPY staged_bars FROM STDIN") as copy:
                 copy.write(text)
-            bounds = {"first": _moment(first_ms), "last": _moment(last_ms)}
+            bounds = {"symbols": list(symbols), "first": _moment(first_ms), "last": _moment(last_ms)}
             rule = {"settled": Source.SETTLED, "epoch": self.epoch, "cause": Cause.BACKFILL}
             cursor.execute(_UPSERT + _CHANGED_COUNT, {**bounds, **rule})
             row = cursor.fetchone()
@@ -549,9 +544,23 @@ def _moment(milliseconds: int) -> datetime:
     return EPOCH + timedelta(milliseconds=milliseconds)
 
 
-def _change(row: Sequence[Any]) -> BarChange:
-    (symbol, opened_at_ms, open_, high, low, close, volume, vwap, trades, source, version, complete, revision, is_final, inserted) = row
-    bar = BarSnapshot(symbol, opened_at_ms, open_, high, low, close, int(volume * SHARE), vwap, trades, source, version, complete)
+_UNSAFE = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+
+
+def _line(bar: BarSnapshot) -> str:
+    """Return the bar as a line of COPY's text format, columns as in `staged_bars`."""
+    vwap = "\\N" if bar.vwap is None else repr(bar.vwap)
+    trades = "\\N" if bar.trades is None else bar.trades
+    return (
+        f"{bar.symbol.translate(_UNSAFE)}\t{bar.opened_at_ms}\t{bar.open!r}\t{bar.high!r}\t{bar.low!r}\t{bar.close!r}\t"
+        f"{decimal_text(bar.volume)}\t{vwap}\t{trades}\t{bar.source:d}\t{bar.version}\t{'t' if bar.complete else 'f'}\n"
+    )
+
+
+def _change(bar: BarSnapshot, row: Sequence[Any]) -> BarChange:
+    _, _, vwap, trades, revision, is_final, inserted = row
+    if vwap != bar.vwap or trades != bar.trades:
+        bar = msgspec.structs.replace(bar, vwap=vwap, trades=trades)
     return BarChange(bar, revision, is_final, inserted)
 
 

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from tests import timescale
@@ -60,11 +61,18 @@ def _bench(environment: dict[str, str], folder: Path, arguments: list[str]) -> i
     peers = ROOT / ".cache" / "peers" / "bin" / "python"
     environment |= _timescale_folder(folder, timescale.install(ROOT / ".cache" / "timescale"), fsync=True)
     known = ["--peers", str(peers)] if peers.exists() else []
+    status = 0
     for command in (["migrate", "--verbosity", "0"], ["bench", *known, *arguments]):
-        status = subprocess.run([sys.executable, "manage.py", *command], cwd=ROOT, env=environment, check=False).returncode
-        if status:
-            return status
-    return 0
+        status = status or subprocess.run([sys.executable, "manage.py", *command], cwd=ROOT, env=environment, check=False).returncode
+    _wait_for_end_of(folder / "timescale" / "pg" / "postmaster.pid")
+    return status
+
+
+def _wait_for_end_of(server: Path) -> None:
+    """The server stops when nobody uses it; its folder may go only then."""
+    end = time.monotonic() + 60
+    while server.exists() and time.monotonic() < end:
+        time.sleep(0.2)
 
 
 def _clean_environment() -> dict[str, str]:

@@ -8,6 +8,7 @@ from decimal import Decimal
 import psycopg
 import pytest
 from django.db import DatabaseError, connection, transaction
+from msgspec.structs import replace
 
 from marketdata.bars.snapshot import SHARE, DailySnapshot
 from marketdata.feed.decode import Rejection
@@ -111,6 +112,23 @@ def test_an_incomplete_bar_never_becomes_final_by_time(writer):
 def test_unknown_symbols_get_a_row_first(writer):
     writer.write([make_bar(10, symbol="KIMpL"), make_bar(10, symbol="BRK.B")])
     assert Symbol.objects.filter(symbol__in=["KIMpL", "BRK.B"]).count() == 2
+
+
+@pytest.mark.parametrize("symbol", ["A\tB", "A\\B", "A\nB", "A\rB", "\\N", "\\."])
+def test_a_symbol_with_the_signs_of_the_copy_format_stays_itself(writer, symbol):
+    changes, refused = writer.write([make_bar(symbol=symbol), make_bar(symbol="AAPL")])
+
+    assert not refused
+    assert {change.bar.symbol for change in changes} == {symbol, "AAPL"}
+    assert set(Bar.objects.values_list("symbol", flat=True)) == {symbol, "AAPL"}
+
+
+def test_a_change_names_the_stored_average_and_count_where_the_sender_knew_none(writer):
+    writer.write([replace(make_bar(9.0, version=1), vwap=9.25, trades=7)])
+
+    [change], _ = writer.write([replace(make_bar(10.0, version=2), vwap=None, trades=None)])
+
+    assert (change.bar.vwap, change.bar.trades, change.inserted) == (9.25, 7, False)
 
 
 def test_a_row_that_the_database_refuses_does_not_take_the_others_with_it(writer):

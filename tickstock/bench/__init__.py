@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Iterator
 
-from tickstock.bench import events, looking, storing
+from tickstock.bench import asking, events, looking, missing, storing
 from tickstock.bench.rows import Place, Row
 
 SUBJECTS: dict[str, Callable[[Place], Iterator[Row]]] = {
     "events": events.rows,
     "storing": storing.rows,
     "looking": looking.rows,
+    "asking": asking.rows,
+    "missing": missing.rows,
 }
 
 __all__ = ["SUBJECTS", "Place", "Row"]

@@ -3,6 +3,7 @@
 import gzip
 import json
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from marketdata.bars.builder import BarBuilder
 from marketdata.bars.session import SessionTable
 from marketdata.feed.events import SecondAggregate, Trade
 from marketdata.intake import Intake
-from tickstock.bench.rows import Place, Row, alternate, not_measured, rate_row
+from tickstock.bench.rows import Place, Row, alternate, growth_row, not_measured, rate_row
 
 TRADES = "2013-10-08-trades-AIG-BAC-IBM.jsonl.gz"
 FRAME = 100
@@ -31,14 +32,23 @@ def rows(place: Place) -> Iterator[Row]:
     count = 70 * SECONDS
     bare, ours = alternate(place.repeats, lambda: _decode(_seconds, frames), lambda: fold(frames), clock=time.process_time)
     yield rate_row("decode + fold, A", "typed decode of the same frames", count=count, ours=ours, peer=bare, goal=0.45)
+    points = [(70, ours / SECONDS)]
     for symbols in (1_000, 11_000):
-        many = second_frames(symbols=symbols, seconds=max(4, 200_000 // symbols))
-        number = symbols * max(4, 200_000 // symbols)
+        seconds = max(4, 200_000 // symbols)
+        many = second_frames(symbols=symbols, seconds=seconds)
+        number = symbols * seconds
         bare, more = alternate(1, lambda many=many: _decode(_seconds, many), lambda many=many: fold(many), clock=time.process_time)  # type: ignore[misc]
         yield rate_row(f"decode + fold, A, {symbols:,} symbols", "the same", count=number, ours=more, peer=bare, goal=0.45)
+        points.append((symbols, more / seconds))
+    yield growth_row("decode + fold, A", points)
     recording = place.recordings / TRADES
     if not recording.exists():
-        for name, goal in (("decode + eligibility + fold, T", 0.40), ("real trades → bars", 2.0), ("real trades → bars (polars)", 0.5)):
+        for name, goal in (
+            ("decode + eligibility + fold, T", 0.40),
+            ("real trades → bars", 2.0),
+            ("real trades → bars (polars)", 0.5),
+            ("a real day replayed", 0.5),
+        ):
             yield not_measured(name, "a real day", goal, f"the recording {TRADES} is not beside the checkout")
         return
     yield from _real_trades(place, recording)
@@ -62,6 +72,24 @@ def _real_trades(place: Place, recording: Path) -> Iterator[Row]:
         "real trades → bars", "polars: typed decode, columns, group_by", count=count, ours=ours, peer=polars, goal=0.5,
         note="CPU seconds, both cores of polars counted",
     )  # fmt: skip
+    yield _replayed(recording)
+
+
+def _replayed(recording: Path) -> Row:
+    """Return the row of the whole command: its own count of events and seconds, database and announcements included."""
+    name, against = "a real day replayed, whole command", "gunzip + json.loads of the same file"
+    began = time.perf_counter()
+    with gzip.open(recording) as lines:
+        events = sum(len(json.loads(line)) for line in lines)
+    bare = time.perf_counter() - began
+    command = [sys.executable, "manage.py", "stream_ticks", "--replay", str(recording), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        return not_measured(name, against, 0.5, f"it failed: {done.stderr.strip().splitlines()[-1]}")
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["events"] == events
+    note = f"{told['bars']:,} bars stored"
+    return rate_row(name, against, count=events, ours=told["seconds"], peer=bare, goal=0.5, note=note)
 
 
 def second_frames(*, symbols: int, seconds: int) -> list[bytes]:

@@ -4,8 +4,9 @@ import gc
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from math import log
 from pathlib import Path
-from statistics import median
+from statistics import linear_regression, median
 from typing import Any
 
 
@@ -55,6 +56,14 @@ def rate_row(name: str, against: str, *, count: int, ours: float, peer: float, g
 def time_row(name: str, against: str, *, ours: float, peer: float, goal: float, note: str = "") -> Row:
     """Return a row of seconds; the ratio says how much longer we take."""
     return Row(name, against, "s", ours, peer, ours / peer, goal, at_least=False, note=note)
+
+
+def growth_row(name: str, points: Sequence[tuple[int, float]]) -> Row:
+    """Return a row that says with which power of the symbols the seconds grow: the slope of a line through the logarithms of `points`."""
+    sizes, seconds = [log(size) for size, _ in points], [log(taken) for _, taken in points]
+    exponent = linear_regression(sizes, seconds).slope
+    among = ", ".join(f"{size:,}" for size, _ in points)
+    return Row(f"growth: {name}", f"linear, among {among} symbols", "", exponent, 1.0, exponent, 1.1, at_least=False)
 
 
 def not_measured(name: str, against: str, goal: float, why: str, *, at_least: bool = True) -> Row:

@@ -2,6 +2,8 @@
 
 import json
 import logging
+import os
+import platform
 import tempfile
 from argparse import ArgumentParser
 from pathlib import Path
@@ -11,6 +13,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from marketdata.models import Bar
 from tickstock.bench import SUBJECTS, Place, Row
+from tickstock.bench.chart import chart
 
 
 class Command(BaseCommand):
@@ -26,6 +29,7 @@ class Command(BaseCommand):
         parser.add_argument("subjects", nargs="*", metavar="SUBJECT", help=f"only these: {', '.join(SUBJECTS)} (default: all)")
         parser.add_argument("--json", action="store_true", dest="as_json", help="print one JSON object as the last line")
         parser.add_argument("--repeats", type=int, default=5, help="how often each thing is measured; the median counts (default 5)")
+        parser.add_argument("--chart", type=Path, metavar="PATH", help="draw the table as an SVG file")
         parser.add_argument(
             "--recordings", type=Path, default=Path("../shared/data"), help="folder of the real recordings (default ../shared/data)"
         )
@@ -52,15 +56,18 @@ class Command(BaseCommand):
                     self.stdout.write(_line(row))
         if options["as_json"]:
             self.stdout.write(json.dumps({"rows": [row.as_dict() for row in measured]}))
+        if options["chart"]:
+            title = f"TickStock against limits and peers, {os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
+            options["chart"].write_text(chart(measured, title=title))
         missed = [row.name for row in measured if not row.reached]
         if missed:
-            raise CommandError(f"{len(missed)} of {len(measured)} rows miss their goal: {'; '.join(missed)}")
+            raise CommandError(f"{len(missed)} of {len(measured)} rows miss their goal or have no figure: {'; '.join(missed)}")
 
 
 def _line(row: Row) -> str:
     goal = f"{'at least' if row.at_least else 'at most'} {row.goal:.2f}"
     if row.ratio is None:
-        return f"  –   {row.name}: not measured, {row.note}"
+        return f"–        –  {goal:14}  {row.name}: not measured, {row.note}"
     values = f"{row.ours:,.4g} against {row.peer:,.4g} {row.unit}" if row.peer is not None else f"{row.ours:,.4g} {row.unit}"
     note = f" ({row.note})" if row.note else ""
     return f"{'ok ' if row.reached else 'NO '} {row.ratio:6.2f}  {goal:14}  {row.name} | {row.against} | {values}{note}"
