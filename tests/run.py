@@ -15,7 +15,7 @@ from tests import timescale
 
 ROOT = Path(__file__).resolve().parent.parent
 CHROMIUM = ("/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome")
-TABLES = ("adjusted", "api_bars", "caretaker", "gaps", "import", "intervals", "replay", "requests", "universes", "writer")
+TABLES = ("adjusted", "api_bars", "caretaker", "gaps", "import", "intervals", "replay", "jobs", "universes", "writer")
 ON_TIMESCALE = [
     *(f"tests/marketdata/test_{name}.py" for name in TABLES), "tests/patterns/test_scan.py", "tests/patterns/test_tasks.py",
     "tests/test_one_tick.py", "tests/test_timescale.py", "tests/test_roles.py", "tests/test_backup.py",
