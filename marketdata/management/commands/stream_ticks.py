@@ -5,6 +5,7 @@ import re
 import signal
 import sys
 import threading
+import time
 import zlib
 from argparse import ArgumentParser
 from collections.abc import Sequence
@@ -28,6 +29,8 @@ from marketdata.models import Session, Universe, UnknownUniverseError
 from marketdata.replay import replay
 from marketdata.stream import LiveStream
 from marketdata.writer import Writer, WriterBusyError, WriterDeposedError, line_name
+
+SIGNAL_SECONDS = 0.05  # between two looks for a signal
 
 
 class Command(BaseCommand):
@@ -54,9 +57,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run until the end; every refusal is one sentence and exit status 1."""
-        stop = threading.Event()
-        for signum in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(signum, lambda *_: stop.set())
+        stop = _stop_on_signals()
         shard, shards = _shard(options["shard"])
         try:
             report = self._replay(options, stop, shard, shards) if options["replay"] else self._live(options, stop, shard, shards)
@@ -164,8 +165,28 @@ def _rest() -> RestHistory:
     return RestHistory(url=settings.MASSIVE_REST_URL, key=settings.MASSIVE_API_KEY)
 
 
+def _stop_on_signals() -> threading.Event:
+    """
+    Return an event that SIGTERM and SIGINT set.
+
+    The handler only leaves a mark: to set an event takes its lock, and of two signals that come at once the second would wait for the first for ever.
+    """
+    event = threading.Event()
+    asked: list[int] = []
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, lambda number, _: asked.append(number))
+
+    def watch() -> None:
+        while not asked:
+            time.sleep(SIGNAL_SECONDS)
+        event.set()
+
+    threading.Thread(target=watch, name="signal-watch", daemon=True).start()
+    return event
+
+
 def _when(event: threading.Event, act: Any) -> None:
-    """Call `act` once the event is set: a signal handler may only set it."""
+    """Call `act` once the event is set."""
 
     def wait() -> None:
         event.wait()
