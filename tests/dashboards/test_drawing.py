@@ -1,6 +1,7 @@
 """Geometry of charts and the grid's laws: values in, values out."""
 
 import re
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given, settings
@@ -10,6 +11,8 @@ from dashboards.drawing import lines, quadrant
 from dashboards.drawing.treemap import Box, squarify, treemap
 from dashboards.grid import filters
 from dashboards.ledes import market
+from dashboards.templatetags.wording import gap_strips
+from marketdata.models import Session
 from tests.dashboards.surveys import breadth, ranked, sector
 
 weights = st.lists(st.floats(0.01, 1e6), min_size=1, max_size=60).map(lambda values: sorted(values, reverse=True))
@@ -164,3 +167,23 @@ def test_a_lede_has_two_clauses_at_most_and_no_hole(changes, up, down):
         assert told.first.endswith(".")
         assert "None " not in told.second
         assert "nan" not in told.first
+
+
+def test_gaps_that_touch_are_one_piece_and_an_open_one_is_drawn_over_a_repaired_one():
+    opened = datetime(2026, 11, 25, 9, tzinfo=UTC)
+    session = Session(pre_open=opened, post_close=opened + timedelta(hours=16))
+
+    def gap(first: int, last: int, state: str, symbols: int) -> dict[str, object]:
+        return {
+            "first_minute": opened + timedelta(minutes=first),
+            "last_minute": opened + timedelta(minutes=last),
+            "state": state,
+            "symbols": symbols,
+        }
+
+    pieces = gap_strips([gap(240, 249, "open", 3), gap(250, 287, "open", 5), gap(240, 479, "repaired", 70)], session)
+
+    assert [(piece["open"], piece["symbols"], piece["left"], piece["width"]) for piece in pieces] == [
+        (False, 70, 25.0, 25.0),
+        (True, 5, 25.0, 5.0),
+    ]

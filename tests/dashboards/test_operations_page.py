@@ -56,7 +56,6 @@ def test_gaps_stand_by_span_with_how_many_symbols_share_it(reader):  # noqa: F81
 
     assert [(gap["symbols"], gap["minutes"], gap["cause"], gap["state"]) for gap in page.context["gaps"]] == [(3, 15, "feed down", "open")]
     assert "1 gap is being repaired." in page.context["lede"][0]
-    assert len(page.context["frame"]["open_gaps"]) == 1
 
 
 def test_refused_events_are_counted_by_reason_and_nights_by_what_differed(reader):  # noqa: F811
