@@ -1,5 +1,6 @@
 """What the page says and does while its line is cut, and that it stands like the table when the line is back."""
 
+import re
 from datetime import timedelta
 
 import pytest
@@ -51,7 +52,7 @@ def test_a_network_that_drops_is_told_and_the_page_catches_up(reader):
     page.context.set_offline(True)
     expect_line(page, "offline")
     expect(page.locator(".toast.standing")).to_contain_text("Live updates lost", timeout=LONG)
-    expect(page.locator("#price")).to_have_class("cell figure stale", timeout=LONG)
+    expect(page.locator("#price")).to_have_class(re.compile(r"\bstale\b"), timeout=LONG)
     close_minute(newest, 103.0)
     page.context.set_offline(False)
 
