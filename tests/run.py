@@ -1,7 +1,8 @@
 """
 `make test`: every test, on plain PostgreSQL and on TimescaleDB.
 
-The first run is the whole suite on the embedded server; the second repeats what speaks to tables on a real TimescaleDB.
+The whole suite runs on the embedded server, and what speaks to tables once more on a real TimescaleDB. Two lanes share the
+work, each with servers of its own: most tests wait for a process or a page, and two lanes wait side by side.
 """
 
 import os
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests import timescale
@@ -20,6 +22,7 @@ ON_TIMESCALE = [
     *(f"tests/marketdata/test_{name}.py" for name in TABLES), "tests/patterns/test_scan.py", "tests/patterns/test_tasks.py",
     "tests/test_one_tick.py", "tests/test_timescale.py", "tests/test_roles.py", "tests/test_backup.py",
 ]  # fmt: skip
+FIRST_LANE = ["tests/marketdata"]
 FLEET = "tests/faults/test_scaling.py"  # of the faults, what promises to hold on TimescaleDB
 
 
@@ -33,17 +36,42 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="tickstock-test-") as folder:
         if arguments[:1] == ["bench"]:
             return _bench(environment, Path(folder), arguments[1:])
-        status = _pytest(environment | {"TICKSTOCK_DATA_DIR": f"{folder}/plain"}, arguments or ["--ignore=tests/test_timescale.py"])
-        if status or (arguments and "--full" not in arguments):
-            return status
+        if arguments and "--full" not in arguments:
+            return _pytest(environment | {"TICKSTOCK_DATA_DIR": f"{folder}/plain"}, arguments)
         try:
             server = timescale.install(ROOT / ".cache" / "timescale")
         except timescale.NoTimescaleError as error:
-            print(f"The tests on TimescaleDB did not run: {error}", file=sys.stderr)
+            print(f"The tests on TimescaleDB cannot run: {error}", file=sys.stderr)
             return 1
-        print("\nOnce more on TimescaleDB:", flush=True)
-        again = [FLEET, "--full"] if arguments else ON_TIMESCALE
-        return _pytest(environment | _timescale_folder(Path(folder), server, fsync=False) | {"EXPECT_TIMESCALE": "1"}, again)
+        on_timescale = environment | _timescale_folder(Path(folder), server, fsync=False) | {"EXPECT_TIMESCALE": "1"}
+        if arguments:
+            status = _pytest(environment | {"TICKSTOCK_DATA_DIR": f"{folder}/plain"}, arguments)
+            return status or _pytest(on_timescale, [FLEET, "--full"])
+        first, second = (environment | {"TICKSTOCK_DATA_DIR": f"{folder}/{name}"} for name in ("first", "second"))
+        others = [f"--ignore={path}" for path in (*FIRST_LANE, "tests/test_timescale.py")]
+        with ThreadPoolExecutor(2) as lanes:
+            ends = [
+                lanes.submit(_lane, [(first, FIRST_LANE), (on_timescale, ON_TIMESCALE)]),
+                lanes.submit(_lane, [(second, ["tests", *others])]),
+            ]
+            return next((end.result() for end in ends if end.result()), 0)
+
+
+def _lane(runs: list[tuple[dict[str, str], list[str]]]) -> int:
+    """Run pytest for each (environment, arguments): its progress as it comes, its report in one piece; return the first status that is not 0."""
+    status = 0
+    for environment, arguments in runs:
+        command = [sys.executable, "-m", "pytest", *arguments]
+        report = []
+        with subprocess.Popen(command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as run:
+            for line in run.stdout or ():
+                if line.endswith("%]\n"):
+                    print(line, end="", flush=True)
+                else:
+                    report.append(line)
+        print(f"\n{' '.join(arguments)}\n{''.join(report)}", flush=True)
+        status = status or run.returncode
+    return status
 
 
 def _timescale_folder(folder: Path, server: dict[str, str], *, fsync: bool) -> dict[str, str]:
