@@ -24,7 +24,7 @@ from rest_framework.exceptions import AuthenticationFailed
 from accounts.authentication import lacks_second_factor, user_for_token
 from accounts.models import User
 from dashboards import wire
-from dashboards.hub import Hub, Outbox, hub_of_this_process
+from dashboards.hub import Hub, Line, Outbox, hub_of_this_process
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +42,8 @@ SECONDS_TO_TAKE = 5.0  # a socket that takes nothing for so long is closed
 SECONDS_OF_SILENCE = 10.0
 SECONDS_BETWEEN_CHECKS = 60.0
 SECONDS_BETWEEN_TRIES = 2.0
+
+LINE = "tickstock.line"  # the ASGI extension that gives a `hub.Line`, where the server has one
 
 # Close codes. Those of 4xxx are ours and say what HTTP would
 POLICY, TOO_LARGE, RESTART, TRY_LATER = 1008, 1009, 1012, 1013
@@ -148,7 +150,7 @@ async def live(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "websocket.close"})  # before the handshake ends: HTTP 403
         return
     await send({"type": "websocket.accept"})  # before we know who it is: only then a browser learns the code, and no handshake runs out
-    hub = hub_of_this_process(settings.REDIS_URL)
+    hub = hub_of_this_process(settings.REDIS_URL, _now)
     try:
         caller = await find_caller(scope)
         code = _refusal(hub, caller)
@@ -158,7 +160,7 @@ async def live(scope: Scope, receive: Receive, send: Send) -> None:
     if caller is None or code is not None:
         await send({"type": "websocket.close", "code": code})
         return
-    await LiveSocket(hub, caller, receive, send).run()
+    await LiveSocket(hub, caller, receive, send, line=scope.get("extensions", {}).get(LINE)).run()
 
 
 def _refusal(hub: Hub, caller: Caller | None) -> int | None:
@@ -171,12 +173,13 @@ def _refusal(hub: Hub, caller: Caller | None) -> int | None:
 class LiveSocket:
     """An open socket of a known caller. Each of its four loops ends with the close code, or None where the client left."""
 
-    def __init__(self, hub: Hub, caller: Caller, receive: Receive, send: Send) -> None:
+    def __init__(self, hub: Hub, caller: Caller, receive: Receive, send: Send, *, line: Line | None) -> None:
         self._hub = hub
         self._caller = caller
         self._receive = receive
         self._send = send
-        self._outbox: Outbox = hub.join(caller.user_id)
+        self._outbox: Outbox = hub.join(caller.user_id, line)
+        self._outbox.told_at = asyncio.get_running_loop().time()
         self._heard: deque[float] = deque(maxlen=MESSAGES_A_SECOND)
 
     async def run(self) -> None:
@@ -236,19 +239,20 @@ class LiveSocket:
 
     async def _write(self) -> int:
         """Send what the outbox owes, a sign of life after silence, and at once when the line behind us breaks or is back."""
-        told = True
+        told, loop = True, asyncio.get_running_loop()
         try:
             while True:
                 if self._hub.live is not None and self._hub.live != told:
                     told = self._hub.live
                     await self._tell(wire.heartbeat(at=_now(), live=told))
                 for message in self._outbox.messages(_now):
-                    await self._tell(message)
+                    await self._tell(message.text)
                 try:
-                    async with asyncio.timeout(SECONDS_OF_SILENCE):
+                    async with asyncio.timeout_at(self._outbox.told_at + SECONDS_OF_SILENCE):
                         await self._outbox.wake.wait()
                 except TimeoutError:
-                    await self._tell(wire.heartbeat(at=_now(), live=bool(self._hub.live)))
+                    if loop.time() >= self._outbox.told_at + SECONDS_OF_SILENCE:  # the hub may have spoken meanwhile
+                        await self._tell(wire.heartbeat(at=_now(), live=bool(self._hub.live)))
                 self._outbox.wake.clear()
         except _TakesNothing:
             return TOO_SLOW
@@ -259,6 +263,7 @@ class LiveSocket:
                 await self._send({"type": "websocket.send", "text": message})
         except TimeoutError:
             raise _TakesNothing from None
+        self._outbox.told_at = asyncio.get_running_loop().time()
 
     async def _wait_for_word(self) -> int:
         """Return when the user's session is said to be over. While Redis is away nothing is heard; `_check_again` stands in."""

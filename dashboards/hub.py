@@ -2,16 +2,17 @@
 One reader of the live log a process, and what each socket has not yet seen of it.
 
 A socket has no queue of its own messages: it has a place in the ring of recent flushes for each topic, so a slow one costs no memory, and
-what waits for it is merged when it is ready to take it.
+what waits for it is merged when it is ready to take it. Sockets that stand at the same place are told the same message, made once; it goes
+straight onto those lines that have taken all before, and only a line that is full has its socket's task woken.
 """
 
 import asyncio
 import logging
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import cast
+from typing import Protocol, cast
 from weakref import WeakKeyDictionary
 
 import msgspec
@@ -20,23 +21,35 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from dashboards import wire
-from dashboards.wire import Flush, Part
+from dashboards.wire import Flush, Message, Part
 
 log = logging.getLogger(__name__)
 
 RING_BYTES = 16_000_000
-MESSAGES_WAITING = 8  # more than these on a topic, and bars and feed states are merged to the newest
+MESSAGES_WAITING = 8  # more than these on a topic, and bars, quotes and feed states are merged to the newest
 DETECTIONS_KEPT = 200
 MERGED_BARS = 1000  # merged so far, no further: minutes do not merge with each other, and each slow socket holds one message
 READ_AT_ONCE = 100
 READ_WAIT_MS = 1000
 ANSWER_SECONDS = 5.0
 RECONNECT_SECONDS = 0.25
+MESSAGES_SHARED = 64  # kept between two flushes for the next socket at the same place
+TOLD_AT_ONCE = 250  # sockets, before the loop may do something else
 
 Entries = list[tuple[bytes, dict[bytes, bytes]]]
 Streams = list[tuple[bytes, Entries]]
 
 NOTHING, SNAPSHOT, GAP, RESUME = "", "snapshot", "gap", "resume"
+
+
+class Line(Protocol):
+    """A socket's connection, where its server lets us write frames ourselves."""
+
+    def ready(self) -> bool:
+        """Return whether everything written before has left this process."""
+
+    def write(self, frame: bytes) -> None:
+        """Send a frame; what the kernel does not take now waits here, and `ready` says so."""
 
 
 class Board:
@@ -58,10 +71,15 @@ class Board:
         self._broken = False  # whether something before the next flush may be missing
         self._closed: dict[str, Part] = {}
         self._forming: dict[str, Part] = {}
+        self._quotes: dict[str, Part] = {}
         self._detections: dict[str, Part] = {}
         self._surveys: dict[str, Part] = {}
         self._feed = "null"
         self._snapshots: dict[str, str] = {}
+        self.void = 0  # every place before this one was lost
+        self.listeners: dict[str, set[Outbox]] = {}  # topic → who watches it
+        self.shared: dict[tuple[str, int, int | None], tuple[Message, int, int]] = {}  # (topic, place, prev) → message, next place, seq
+        self._newest: dict[str, dict[str, int]] = {}  # kind → symbol, or "" for all of it → place of the newest flush
 
     @property
     def end(self) -> int:
@@ -75,19 +93,25 @@ class Board:
         if not self._ring:
             self._floor = flush.seq if self._broken else flush.seq - 1
         self.seq, self._follows, self._broken = flush.seq, True, False
+        newest = self._newest.setdefault(flush.kind, {})
+        newest.update(dict.fromkeys(flush.by_symbol, self.end))
+        newest[""] = self.end
         self._ring.append(flush)
+        self.shared.clear()
         self._ring_bytes += len(flush.body)
         self._keep(flush)
         self._trim()
 
     def lose(self) -> None:
         """Forget the ring: something between it and what comes next may be missing. Every place before now is void."""
-        self.begin = self.end + 1
+        self.begin = self.void = self.end + 1
         self._ring.clear()
+        self.shared.clear()
         self._ring_bytes = 0
         self._floor = self.seq + 1
         self._follows, self._broken = False, True
-        self._forming.clear()  # they age within seconds; closed bars, detections and the feed's state do not
+        self._forming.clear()  # they and quotes age within seconds; closed bars, detections and the feed's state do not
+        self._quotes.clear()
         self._snapshots.clear()
 
     def place_after(self, seq: int) -> int | None:
@@ -95,6 +119,20 @@ class Board:
         if not self._floor <= seq <= self.seq:
             return None
         return self.begin + bisect_right(self._ring, seq, key=lambda flush: flush.seq)
+
+    def has_news(self, place: int, topic: str) -> bool:
+        """Return whether a flush that concerns the topic stands, or stood, at `place` or behind it."""
+        kind, _, symbol = topic.partition(":")
+        return self._newest.get(kind, {}).get(symbol, -1) >= place
+
+    def audience(self, flushes: Iterable[Flush]) -> "set[Outbox]":
+        """Return whom these flushes concern."""
+        found: set[Outbox] = set()
+        for flush in flushes:
+            found |= self.listeners.get(flush.kind, set())
+            for symbol in flush.by_symbol:
+                found |= self.listeners.get(f"{flush.kind}:{symbol}", set())
+        return found
 
     def since(self, place: int, topic: str) -> list[tuple[int, Flush]]:
         """Return the flushes that concern a topic from `place` on, each with its place."""
@@ -109,6 +147,8 @@ class Board:
     def snapshot(self, topic: str) -> str:
         """Return the data of the newest state of a topic."""
         kind, _, symbol = topic.partition(":")
+        if kind == wire.QUOTES:
+            return wire.quotes_data([self._quotes[symbol]] if symbol in self._quotes else [])
         if symbol:
             return wire.bars_data(state[symbol] for state in (self._closed, self._forming) if symbol in state)
         if kind not in self._snapshots:
@@ -132,6 +172,8 @@ class Board:
                 self._detections[part.name] = part
             elif flush.kind == wire.MARKET:
                 self._surveys[part.name] = part
+            elif flush.kind == wire.QUOTES:
+                self._quotes[part.name] = part
             else:
                 self._keep_bar(part)
         while len(self._detections) > DETECTIONS_KEPT:
@@ -171,12 +213,14 @@ class _Reading:
 
 
 class Outbox:
-    """What one socket has yet to be told. `wake` is set when there may be something."""
+    """What one socket has yet to be told. `wake` is set when there may be something for its task to say."""
 
-    def __init__(self, board: Board) -> None:
+    def __init__(self, board: Board, line: Line | None = None) -> None:
         self.wake = asyncio.Event()
         self.topics: dict[str, _Reading] = {}
+        self.told_at = float("-inf")  # the loop's time of the last message
         self._board = board
+        self._line = line
         self._replies: deque[str] = deque()
 
     def reply(self, message: str) -> None:
@@ -186,27 +230,47 @@ class Outbox:
 
     def watch(self, topic: str) -> None:
         """Owe a snapshot of the topic and what follows; once more, where it is watched already."""
-        reading = self.topics.setdefault(topic, _Reading(self._board.end))
+        reading = self._listen(topic, self.topics.get(topic) or _Reading(self._board.end))
         reading.owes = SNAPSHOT
-        self.wake.set()
 
     def unwatch(self, topic: str) -> None:
         """Owe nothing more of the topic."""
         self.topics.pop(topic, None)
+        others = self._board.listeners.get(topic, set())
+        others.discard(self)
+        if not others:
+            self._board.listeners.pop(topic, None)
 
     def resume(self, topic: str, after: int) -> None:
         """Owe what came behind that number, or a gap and a snapshot where that is not known any more."""
-        self.topics[topic] = _Reading(self._board.end, after, RESUME)
-        self.wake.set()
+        self._listen(topic, _Reading(self._board.end, after, RESUME))
 
-    def messages(self, clock: Callable[[], str]) -> Iterator[str]:
+    def leave(self) -> None:
+        """Owe nobody anything."""
+        for topic in list(self.topics):
+            self.unwatch(topic)
+
+    def push(self, clock: Callable[[], str], now: float) -> None:
+        """Put what is owed straight onto the line, as long as it takes it; where it does not, the socket's task has to wait for it."""
+        line = self._line
+        if line is None or not line.ready():
+            self.wake.set()
+            return
+        for message in self.messages(clock):
+            line.write(message.frame())
+            self.told_at = now
+            if not line.ready():
+                self.wake.set()
+                return
+
+    def messages(self, clock: Callable[[], str]) -> Iterator[Message]:
         """
         Yield what is owed, the state of the board being read anew for each message; `clock` gives ISO text.
 
         The socket may change its topics between two messages.
         """
         while self._replies:
-            yield self._replies.popleft()
+            yield Message(self._replies.popleft())
         for topic, reading in list(self.topics.items()) if self._board.ready else ():
             while self.topics.get(topic) is reading:
                 message = self._next(topic, reading, clock)
@@ -214,24 +278,33 @@ class Outbox:
                     break
                 yield message
 
-    def _next(self, topic: str, reading: _Reading, clock: Callable[[], str]) -> str | None:
+    def _listen(self, topic: str, reading: _Reading) -> _Reading:
+        self.topics[topic] = reading
+        self._board.listeners.setdefault(topic, set()).add(self)
+        self.wake.set()
+        return reading
+
+    def _next(self, topic: str, reading: _Reading, clock: Callable[[], str]) -> Message | None:
         board = self._board
         if reading.owes == RESUME and reading.prev is not None:
             place = board.place_after(reading.prev)
             reading.place, reading.owes = (board.end, GAP) if place is None else (place, NOTHING)
-        if reading.owes == NOTHING and reading.place < board.begin:
+        if reading.owes == NOTHING and reading.place < board.begin and (reading.place < board.void or board.has_news(reading.place, topic)):
             reading.owes = GAP
         if reading.owes != NOTHING:
-            return self._restart(topic, reading, clock())
-        waiting = board.since(reading.place, topic)
-        if not waiting:
+            return Message(self._restart(topic, reading, clock()))
+        return self._update(topic, reading) if board.has_news(reading.place, topic) else None
+
+    def _update(self, topic: str, reading: _Reading) -> Message | None:
+        """Return the next update, the one that another socket at the same place was told where there is one."""
+        board, key = self._board, (topic, reading.place, reading.prev)
+        known = board.shared.get(key) or _written(board, topic, reading)
+        if known is None:
             reading.place = board.end
             return None
-        merge = len(waiting) > MESSAGES_WAITING and wire.kind_of(topic) != wire.PATTERNS  # every detection is news
-        data, skipped, taken = _merged(topic, [flush for _, flush in waiting]) if merge else (_alone(topic, waiting[0][1]), 0, 1)
-        place, newest = waiting[taken - 1]
-        message = wire.message(topic, seq=newest.seq, prev=reading.prev, kind="update", at=newest.at, data=data, skipped=skipped)
-        reading.place, reading.prev = place + 1, newest.seq
+        if len(board.shared) < MESSAGES_SHARED:
+            board.shared[key] = known
+        message, reading.place, reading.prev = known
         return message
 
     def _restart(self, topic: str, reading: _Reading, at: str) -> str:
@@ -247,10 +320,25 @@ class Outbox:
         return message
 
 
+def _written(board: Board, topic: str, reading: _Reading) -> tuple[Message, int, int] | None:
+    """Return the update for one who stands there, where it leaves them, and its number."""
+    waiting = board.since(reading.place, topic)
+    if not waiting:
+        return None
+    merge = len(waiting) > MESSAGES_WAITING and wire.kind_of(topic) != wire.PATTERNS  # every detection is news
+    data, skipped, taken = _merged(topic, [flush for _, flush in waiting]) if merge else (_alone(topic, waiting[0][1]), 0, 1)
+    place, newest = waiting[taken - 1]
+    text = wire.message(topic, seq=newest.seq, prev=reading.prev, kind="update", at=newest.at, data=data, skipped=skipped)
+    return Message(text), place + 1, newest.seq
+
+
+_JOINS = {wire.BARS: wire.bars_data, wire.QUOTES: wire.quotes_data, wire.MARKET: wire.market_data}  # those that merge
+
+
 def _alone(topic: str, flush: Flush) -> str:
     """Return the data of one flush for a topic."""
-    _, _, symbol = topic.partition(":")
-    return wire.bars_data(flush.by_symbol[symbol]) if symbol else flush.body
+    kind, _, symbol = topic.partition(":")
+    return _JOINS[kind](flush.by_symbol[symbol]) if symbol else flush.body
 
 
 def _merged(topic: str, flushes: list[Flush]) -> tuple[str, int, int]:
@@ -267,8 +355,7 @@ def _merged(topic: str, flushes: list[Flush]) -> tuple[str, int, int]:
             break
         newest |= fresh
         count, taken = count + len(parts), taken + 1
-    join = wire.market_data if kind == wire.MARKET else wire.bars_data
-    return join(newest.values()), count - len(newest), taken
+    return _JOINS[kind](newest.values()), count - len(newest), taken
 
 
 def _number(name: bytes) -> int:
@@ -278,11 +365,12 @@ def _number(name: bytes) -> int:
 class Hub:
     """Read the live log as long as the process lives, and wake the sockets."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, clock: Callable[[], str]) -> None:
         self.board = Board()
         self.live: bool | None = None  # whether the log can be read; None until that is known
         self.up = asyncio.Event()  # set while it can
         self._url = url
+        self._clock = clock  # gives ISO text
         self._place = 0  # number of the last entry read
         self._sockets: dict[Outbox, int] = {}
         self._task: asyncio.Task[None] | None = None
@@ -307,15 +395,16 @@ class Hub:
         """Return how many of them are one user's."""
         return sum(1 for owner in self._sockets.values() if owner == user_id)
 
-    def join(self, user_id: int) -> Outbox:
+    def join(self, user_id: int, line: Line | None = None) -> Outbox:
         """Return the outbox of a new socket."""
-        outbox = Outbox(self.board)
+        outbox = Outbox(self.board, line)
         self._sockets[outbox] = user_id
         return outbox
 
     def leave(self, outbox: Outbox) -> None:
         """Forget a socket."""
         self._sockets.pop(outbox, None)
+        outbox.leave()
 
     async def _run(self) -> None:
         while True:
@@ -348,23 +437,37 @@ class Hub:
         async with asyncio.timeout(ANSWER_SECONDS):
             streams = cast(Streams, await client.xread({wire.LOG_KEY: f"{self._place}-0"}, count=READ_AT_ONCE, block=READ_WAIT_MS))
         entries = [entry for _, entries in streams for entry in entries]
+        flushes = []
         for name, fields in entries:
             self._place = _number(name)
-            self._take(self._place, fields)
-        if entries and self.board.ready:
-            self._wake_all()
+            flushes.append(self._take(self._place, fields))
+        if flushes and self.board.ready:
+            await self._tell([flush for flush in flushes if flush is not None], all_of_them=None in flushes)
         return bool(entries)
 
-    def _take(self, seq: int, fields: dict[bytes, bytes]) -> None:
+    async def _tell(self, flushes: list[Flush], *, all_of_them: bool) -> None:
+        """Tell whom it concerns; after a loss that is everybody."""
+        if all_of_them:
+            self._wake_all()
+        loop = asyncio.get_running_loop()
+        for number, outbox in enumerate(self.board.audience(flushes), 1):
+            outbox.push(self._clock, loop.time())
+            if number % TOLD_AT_ONCE == 0:
+                await asyncio.sleep(0)
+
+    def _take(self, seq: int, fields: dict[bytes, bytes]) -> Flush | None:
+        """Put an entry on the board; None where something may be lost."""
         try:
             flush = wire.read_flush(seq, fields[b"kind"].decode(), fields[b"at"].decode(), fields[b"body"])
         except (KeyError, msgspec.DecodeError) as error:
             log.warning("An entry of the live log cannot be read, every page is told to fetch again: %r", error)
             self.board.lose()
-            return
+            return None
+        void = self.board.void
         if int(fields.get(b"lost", 0)):
             self.board.lose()
         self.board.add(flush)
+        return flush if self.board.void == void else None
 
     async def _check_log(self, client: "redis.asyncio.Redis") -> int:
         """Return the number of the newest entry; where the log ends before what was read, it is a new one, and its past is a loss."""
@@ -394,12 +497,12 @@ class Hub:
 _hubs: "WeakKeyDictionary[asyncio.AbstractEventLoop, Hub]" = WeakKeyDictionary()
 
 
-def hub_of_this_process(url: str) -> Hub:
+def hub_of_this_process(url: str, clock: Callable[[], str]) -> Hub:
     """Return the hub of the running event loop (a server has one), started."""
     loop = asyncio.get_running_loop()
     hub = _hubs.get(loop)
     if hub is None:
-        hub = _hubs[loop] = Hub(url)
+        hub = _hubs[loop] = Hub(url, clock)
     hub.start()
     return hub
 

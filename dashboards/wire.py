@@ -15,17 +15,19 @@ from typing import Any, NamedTuple
 import msgspec
 
 from marketdata.bars.snapshot import MINUTE_MS, SHARE, BarChange, BarSnapshot
+from marketdata.feed.events import Quote
 
 LOG_KEY = "live:log"  # a Redis stream; the id of an entry is its number
-BARS, PATTERNS, FEED, MARKET = "bars", "patterns", "feed", "market"
+BARS, QUOTES, PATTERNS, FEED, MARKET = "bars", "quotes", "patterns", "feed", "market"
 SCOPES = {
     BARS: "read:bars",
+    QUOTES: "read:bars",
     PATTERNS: "read:patterns",
     FEED: "read:bars",
     MARKET: "read:market",
 }  # what a token needs for a topic; a session needs none
 
-_TOPIC = re.compile(r"bars(:[A-Za-z0-9.\-/]{1,20})?|patterns|feed|market")
+_TOPIC = re.compile(r"bars|(bars|quotes):[A-Za-z0-9.\-/]{1,20}|patterns|feed|market")
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
@@ -69,7 +71,7 @@ def topic_fault(topic: str) -> str | None:
     """Return one sentence on what is wrong with a topic, None for a good one."""
     if _TOPIC.fullmatch(topic):
         return None
-    return f"There is no topic {topic[:60]!r}; there are bars, bars:SYMBOL, patterns, feed and market."
+    return f"There is no topic {topic[:60]!r}; there are bars, bars:SYMBOL, quotes:SYMBOL, patterns, feed and market."
 
 
 def kind_of(topic: str) -> str:
@@ -106,6 +108,30 @@ def gap(topic: str, *, seq: int, prev: int | None, at: str) -> str:
 def heartbeat(*, at: str, live: bool) -> str:
     """Return the sign of life; `live` is false while this process hears nothing from the rest of the stack."""
     return f'{{"type":"heartbeat","at":"{at}","live":{"true" if live else "false"}}}'
+
+
+def frame(payload: bytes) -> bytes:
+    """Return the whole text frame of a server that has agreed on no extension (RFC 6455, 5.2)."""
+    size = len(payload)
+    if size < 126:
+        return b"\x81" + size.to_bytes(1) + payload
+    return b"\x81" + (b"\x7e" + size.to_bytes(2) if size < 65_536 else b"\x7f" + size.to_bytes(8)) + payload
+
+
+class Message:
+    """A message as text, and as the bytes of its frame, made once for all who are told it."""
+
+    __slots__ = ("_frame", "text")
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self._frame: bytes | None = None
+
+    def frame(self) -> bytes:
+        """Return the frame."""
+        if self._frame is None:
+            self._frame = frame(self.text.encode())
+        return self._frame
 
 
 # ---- bodies: encoded once by the announcing process, then only cut and joined -----------------------------------------------------
@@ -157,6 +183,21 @@ def moving_bars(bars: Iterable[BarSnapshot]) -> bytes:
     return _encode({"bars": [_bar(bar, final=False, revision=None) for bar in bars]})
 
 
+class _Quote(msgspec.Struct, frozen=True):
+    s: str
+    t: str
+    bp: float | None
+    bs: float | None
+    ap: float | None
+    ask_size: float | None = msgspec.field(name="as")
+
+
+def moving_quotes(quotes: Iterable[Quote]) -> bytes:
+    """Return the data of last quotes. Sizes are the feed's own: its documents differ on whether they are shares or round lots."""
+    rows = (_Quote(one.sym, iso(datetime.fromtimestamp(one.t / 1000, UTC)), one.bp, one.bs, one.ap, one.ask_size) for one in quotes)
+    return _encode({"quotes": list(rows)})
+
+
 def found_patterns(detections: Iterable[dict[str, Any]] = (), *, retracted: Iterable[dict[str, Any]] = ()) -> bytes:
     """Return the data of detections and retractions, as `patterns.signals` describes them."""
     return _encode({"detections": [_in_utc(row) for row in detections], "retracted": [_in_utc(row) for row in retracted]})
@@ -180,7 +221,7 @@ def made_surveys(surveys: Iterable[dict[str, Any]]) -> bytes:
 
 
 class Part(NamedTuple):
-    """One bar, detection or survey: what tells it from others, and its JSON. `forming` also stands for retracted."""
+    """One bar, quote, detection or survey: what tells it from others, and its JSON. `forming` also stands for retracted."""
 
     name: str
     minute: str
@@ -209,6 +250,14 @@ class _BarKey(msgspec.Struct):
     forming: bool
 
 
+class _QuoteBody(msgspec.Struct):
+    quotes: list[msgspec.Raw]
+
+
+class _QuoteKey(msgspec.Struct):
+    s: str
+
+
 class _PatternBody(msgspec.Struct):
     detections: list[msgspec.Raw]
     retracted: list[msgspec.Raw]
@@ -227,6 +276,7 @@ class _MarketKey(msgspec.Struct):
     as_of: str
 
 
+_quote_bodies, _quote_keys = msgspec.json.Decoder(_QuoteBody), msgspec.json.Decoder(_QuoteKey)
 _market_bodies, _market_keys = msgspec.json.Decoder(_MarketBody), msgspec.json.Decoder(_MarketKey)
 _bar_bodies, _bar_keys = msgspec.json.Decoder(_BarBody), msgspec.json.Decoder(_BarKey)
 _pattern_bodies, _pattern_keys = msgspec.json.Decoder(_PatternBody), msgspec.json.Decoder(_PatternKey)
@@ -238,6 +288,8 @@ def read_flush(seq: int, kind: str, at: str, body: bytes) -> Flush:
     if kind == BARS:
         keys = [(_bar_keys.decode(raw), raw) for raw in _bar_bodies.decode(body).bars]
         parts = tuple(Part(key.s, key.t, key.forming, bytes(raw).decode()) for key, raw in keys)
+    elif kind == QUOTES:
+        parts = tuple(Part(_quote_keys.decode(raw).s, "", False, bytes(raw).decode()) for raw in _quote_bodies.decode(body).quotes)
     elif kind == PATTERNS:
         found = _pattern_bodies.decode(body)
         parts = (*_pattern_parts(found.detections, retracted=False), *_pattern_parts(found.retracted, retracted=True))
@@ -245,7 +297,7 @@ def read_flush(seq: int, kind: str, at: str, body: bytes) -> Flush:
         rows = [(_market_keys.decode(raw), raw) for raw in _market_bodies.decode(body).surveys]
         parts = tuple(Part(key.universe, key.as_of, False, bytes(raw).decode()) for key, raw in rows)
     by_symbol: dict[str, list[Part]] = {}
-    for part in parts if kind == BARS else ():
+    for part in parts if kind in (BARS, QUOTES) else ():
         by_symbol.setdefault(part.name, []).append(part)
     return Flush(seq, kind, at, body.decode(), parts, by_symbol)
 
@@ -258,6 +310,11 @@ def _pattern_parts(rows: list[msgspec.Raw], *, retracted: bool) -> Iterator[Part
 def bars_data(parts: Iterable[Part]) -> str:
     """Join bars into the data of one message."""
     return f'{{"bars":[{",".join(part.text for part in parts)}]}}'
+
+
+def quotes_data(parts: Iterable[Part]) -> str:
+    """Join quotes into the data of one message."""
+    return f'{{"quotes":[{",".join(part.text for part in parts)}]}}'
 
 
 def patterns_data(parts: Iterable[Part]) -> str:

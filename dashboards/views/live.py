@@ -296,6 +296,10 @@ def _is_share(text: str) -> bool:
         return False
 
 
+def _iso_now() -> str:
+    return wire.iso(timezone.now())
+
+
 @require_safe
 async def messages(request: HttpRequest) -> HttpResponse:
     """
@@ -303,16 +307,19 @@ async def messages(request: HttpRequest) -> HttpResponse:
 
     For pages whose network lets no socket through. 503 while this process hears nothing from the rest of the stack.
     """
-    hub = hub_of_this_process(settings.REDIS_URL)
+    hub = hub_of_this_process(settings.REDIS_URL, _iso_now)
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(SECONDS_FOR_THE_HUB):
             await hub.up.wait()
     if not hub.live:
         return JsonResponse({"detail": "Redis does not answer, so nothing live is known here. The tables are asked instead."}, status=503)
     outbox = Outbox(hub.board)
-    for text in request.GET.getlist("topic")[:TOPICS_AT_ONCE]:
-        topic, _, after = text.rpartition("@")
-        if wire.topic_fault(topic) is None:
-            outbox.resume(topic, int(after)) if after.isdecimal() and len(after) < LONGEST_NUMBER else outbox.watch(topic)
-    told = ",".join(outbox.messages(lambda: wire.iso(timezone.now())))
+    try:
+        for text in request.GET.getlist("topic")[:TOPICS_AT_ONCE]:
+            topic, _, after = text.rpartition("@")
+            if wire.topic_fault(topic) is None:
+                outbox.resume(topic, int(after)) if after.isdecimal() and len(after) < LONGEST_NUMBER else outbox.watch(topic)
+        told = ",".join(message.text for message in outbox.messages(_iso_now))
+    finally:
+        outbox.leave()
     return HttpResponse(f"[{told}]", content_type="application/json", headers={"Cache-Control": "no-store"})

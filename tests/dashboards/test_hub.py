@@ -10,12 +10,15 @@ from typing import Any
 
 import redis
 from django.conf import settings
+from django.test import AsyncRequestFactory
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dashboards import receivers, wire
-from dashboards.hub import MERGED_BARS, Board, Hub, Outbox
+from dashboards.hub import MERGED_BARS, Board, Hub, Outbox, hub_of_this_process
+from dashboards.views import live
 from dashboards.wire import Flush
+from marketdata.feed.events import Quote
 from marketdata.signals import bars_closed, bars_moving, feed_changed
 from patterns.signals import patterns_detected, patterns_retracted
 from tests.dashboards.bars import make_bar, make_change
@@ -46,7 +49,7 @@ def told(outbox: Outbox, limit: int = 1_000_000) -> list[dict[str, Any]]:
     """Take up to `limit` messages from the outbox."""
     found = []
     for message in outbox.messages(lambda: AT):
-        found.append(json.loads(message))
+        found.append(json.loads(message.text))
         if len(found) >= limit:
             break
     return found
@@ -339,7 +342,7 @@ def test_sender_is_not_hurt_while_redis_is_away_and_the_next_entry_confesses(val
 
 @asynccontextmanager
 async def running_hub() -> AsyncIterator[Hub]:
-    hub = Hub(settings.REDIS_URL)
+    hub = Hub(settings.REDIS_URL, lambda: AT)
     hub.start()
     await until(lambda: hub.live)
     try:
@@ -484,3 +487,168 @@ def test_who_watches_the_market_is_told_which_surveys_are_new_and_a_slow_one_the
     assert [(row["universe"], row["as_of"]) for row in update["data"]["surveys"]] == [("mine", "2026-11-20T14:51:00Z")]
     assert update["skipped"] == 19
     assert {row["as_of"] for row in json.loads(board.snapshot("market"))["surveys"]} == {"2026-11-20T14:31:00Z", "2026-11-20T14:51:00Z"}
+
+
+# ---- straight onto the lines ------------------------------------------------------------------------------------------------------
+
+
+class Wire:
+    """A connection that takes frames while it is free."""
+
+    def __init__(self) -> None:
+        self.free = True
+        self.frames: list[bytes] = []
+
+    def ready(self) -> bool:
+        return self.free
+
+    def write(self, frame: bytes) -> None:
+        self.frames.append(frame)
+
+
+def payload(frame: bytes) -> dict[str, Any]:
+    return json.loads(frame[frame.index(b"{") :])
+
+
+async def test_sockets_at_the_same_place_are_told_one_message_that_was_made_once():
+    board = ready_board()
+    lines = [Wire() for _ in range(3)]
+    outboxes = [Outbox(board, line) for line in lines]
+    for outbox in outboxes:
+        outbox.watch("bars:AAPL")
+        told(outbox)
+
+    for minute in range(2):
+        board.add(bars_flush(1 + minute, ("AAPL", minute, 100)))
+        for outbox in outboxes:
+            outbox.push(lambda: AT, 0.0)
+
+    for first, second, third in zip(*(line.frames for line in lines), strict=True):
+        assert first is second is third
+    assert [payload(frame)["seq"] for frame in lines[0].frames] == [1, 2]
+
+
+async def test_flush_concerns_only_those_who_watch_its_kind_or_one_of_its_symbols():
+    board = ready_board()
+    names = ("bars", "bars:AAPL", "bars:MSFT", "quotes:AAPL", "patterns")
+    outboxes = {name: watching(board, name) for name in names}
+
+    def audience(flush: Flush) -> set[str]:
+        return {name for name, outbox in outboxes.items() if outbox in board.audience([flush])}
+
+    assert audience(bars_flush(1, ("AAPL", 0, 100))) == {"bars", "bars:AAPL"}
+    assert audience(patterns_flush(2, 7)) == {"patterns"}
+    outboxes["bars:AAPL"].unwatch("bars:AAPL")
+    assert audience(bars_flush(3, ("AAPL", 0, 100), ("MSFT", 0, 9))) == {"bars", "bars:MSFT"}
+    for outbox in outboxes.values():
+        outbox.leave()
+    assert board.listeners == {}
+
+
+async def test_socket_whose_line_is_full_is_woken_and_goes_on_where_it_stood():
+    board, line = ready_board(), Wire()
+    outbox = Outbox(board, line)
+    outbox.watch("bars")
+    told(outbox)
+    outbox.wake.clear()
+    line.free = False
+    board.add(bars_flush(1, ("AAPL", 0, 100)))
+    outbox.push(lambda: AT, 0.0)
+    assert (outbox.wake.is_set(), line.frames) == (True, [])
+
+    by_task = told(outbox)
+    line.free = True
+    board.add(bars_flush(2, ("AAPL", 1, 101)))
+    outbox.push(lambda: AT, 0.0)
+
+    assert [message["seq"] for message in by_task] == [1]
+    assert [(payload(frame)["prev"], payload(frame)["seq"]) for frame in line.frames] == [(1, 2)]
+
+
+@given(st.lists(st.tuples(st.sampled_from(["AAPL", "MSFT", "busy", "free", "lose"]), st.integers(0, 2)), max_size=60))
+def test_chain_is_unbroken_whoever_writes_and_whatever_the_line_takes(steps):
+    async def play() -> None:
+        board, lines = ready_board(ring_bytes=2_000), [Wire() for _ in range(3)]
+        outboxes = [Outbox(board, line) for line in lines]
+        heard: list[list[dict[str, Any]]] = [[] for _ in lines]
+
+        def drain() -> None:
+            for number, (outbox, line) in enumerate(zip(outboxes, lines, strict=True)):
+                heard[number] += [payload(frame) for frame in line.frames]
+                line.frames.clear()
+                if line.free and outbox.wake.is_set():
+                    heard[number] += told(outbox)
+                    outbox.wake.clear()
+
+        for outbox in outboxes:
+            outbox.watch("bars:AAPL")
+        drain()
+        seq = 0
+        for what, which in steps:
+            if what in {"busy", "free"}:
+                lines[which].free = what == "free"
+            elif what == "lose":
+                board.lose()
+                for outbox in outboxes:
+                    outbox.wake.set()
+            else:
+                seq += 1
+                board.add(flush := bars_flush(seq, (what, 0, seq)))
+                for outbox in board.audience([flush]):
+                    outbox.push(lambda: AT, 0.0)
+            drain()
+        for line in lines:
+            line.free = True
+        for outbox in outboxes:
+            outbox.wake.set()
+        drain()
+        newest = max(
+            (number for number, (what, _) in enumerate((s for s in steps if s[0] in {"AAPL", "MSFT"}), 1) if what == "AAPL"), default=0
+        )
+        for messages in heard:
+            assert [message["prev"] for message in messages[1:]] == [message["seq"] for message in messages[:-1]]
+            states = [bar["c"] for message in messages for bar in (message["data"].get("bars") or [])]
+            assert states[-1:] == ([newest] if newest else [])
+
+    asyncio.run(play())
+
+
+async def test_asking_where_no_socket_opens_leaves_nothing_behind(valkey):
+    bars_closed.send_robust(None, bars=[make_change()])
+    hub = hub_of_this_process(settings.REDIS_URL, lambda: AT)
+    try:
+        answer = await live.messages(AsyncRequestFactory().get("/live/", {"topic": ["bars@", "feed@"]}))
+        assert [message["topic"] for message in json.loads(answer.content)] == ["bars", "feed"]
+        assert hub.board.listeners == {}
+    finally:
+        await hub.stop()
+
+
+# ---- last quotes ------------------------------------------------------------------------------------------------------------------
+
+
+def quote(symbol: str, at: int, bid: float | None, ask: float | None) -> Quote:
+    return Quote(sym=symbol, t=1_795_185_000_000 + at, bp=bid, bs=3, ap=ask, ask_size=5)
+
+
+def quotes_flush(seq: int, *quotes: Quote) -> Flush:
+    return wire.read_flush(seq, wire.QUOTES, AT, wire.moving_quotes(quotes))
+
+
+async def test_last_quote_of_a_symbol_is_its_snapshot_and_a_slow_reader_is_told_the_newest():
+    board = ready_board()
+    nobody = watching(board, "quotes:MSFT")
+    board.add(quotes_flush(1, quote("AAPL", 0, 99.9, 100.1)))
+    outbox = Outbox(board)
+    outbox.watch("quotes:AAPL")
+    (snapshot,) = told(outbox)
+    for number in range(20):
+        board.add(quotes_flush(2 + number, quote("AAPL", 1 + number, None, 100 + number)))
+
+    (update,) = told(outbox)
+
+    at = "2026-11-20T14:30:00."
+    assert snapshot["data"]["quotes"] == [{"s": "AAPL", "t": f"{at}000Z", "bp": 99.9, "bs": 3.0, "ap": 100.1, "as": 5.0}]
+    assert update["data"]["quotes"] == [{"s": "AAPL", "t": f"{at}020Z", "bp": None, "bs": 3.0, "ap": 119.0, "as": 5.0}]
+    assert update["skipped"] == 19
+    assert told(nobody) == []

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from websockets.frames import Frame, Opcode
 
 from dashboards import wire
 from marketdata.bars.snapshot import SHARE
@@ -113,3 +114,27 @@ def test_error_about_a_hostile_topic_is_still_json():
 
     assert told["topic"] == 'bars:"}{\n'
     assert told["type"] == "error"
+
+
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 65_535, 65_536, 100_000])
+def test_frame_is_that_of_rfc_6455_whatever_its_size(size):
+    payload = b"x" * size
+
+    assert wire.frame(payload) == Frame(Opcode.TEXT, payload).serialize(mask=False)
+    assert wire.Message(payload.decode()).frame() == wire.frame(payload)
+
+
+@pytest.mark.parametrize(
+    ("topic", "good"),
+    [
+        ("quotes:AAPL", True),
+        ("quotes:BRK.B", True),
+        ("quotes", False),
+        ("quotes:", False),
+        ("bars", True),
+        ("bars:", False),
+        ("patterns:AAPL", False),
+    ],
+)
+def test_quotes_are_watched_by_symbol_only(topic, good):
+    assert (wire.topic_fault(topic) is None) is good

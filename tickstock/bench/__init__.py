@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
-from tickstock.bench import asking, events, looking, missing, storing
+from tickstock.bench import asking, events, fanout, looking, missing, storing
 from tickstock.bench.rows import Place, Row
 
 SUBJECTS: dict[str, Callable[[Place], Iterator[Row]]] = {
@@ -10,6 +10,7 @@ SUBJECTS: dict[str, Callable[[Place], Iterator[Row]]] = {
     "storing": storing.rows,
     "looking": looking.rows,
     "asking": asking.rows,
+    "fanout": fanout.rows,
     "missing": missing.rows,
 }
 

@@ -1,13 +1,8 @@
 """A program that asks: two addresses of the API under daphne at ten requests a second, and beside them the SQL alone."""
 
 import http.client
-import os
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from statistics import median, quantiles
 
@@ -19,6 +14,7 @@ from marketdata.bars.snapshot import MINUTE_MS, SHARE, BarSnapshot
 from marketdata.models import Source
 from marketdata.writer import Writer, line_name
 from tickstock.bench.rows import Place, Row, not_measured, time_row
+from tickstock.bench.serving import daphne
 
 SYMBOL = "ASKED"
 BARS = 600
@@ -27,7 +23,6 @@ PER_SECOND = 10
 ASKED = 100
 FLAT_OUT_SECONDS = 3
 LIMIT_SECONDS = 0.020
-START_SECONDS = 60
 QUESTIONS = (
     ("/api/ticks/recent", f"/api/ticks/recent?symbol={SYMBOL}", 100),
     ("/api/bars, 500 bars", f"/api/bars/{SYMBOL}/?interval=1m&limit=500", 500),
@@ -44,7 +39,7 @@ def rows(place: Place) -> Iterator[Row]:  # noqa: ARG001 - every subject gets it
     user = User.objects.create_user(username="bench", password=None)
     _, secret = ApiToken.objects.issue(user, scopes=["read:bars"], expires_at=datetime.now(UTC) + timedelta(hours=1), name="bench")
     try:
-        with _daphne() as port:
+        with daphne(API_REQUESTS_PER_USER="10000000", API_REQUESTS_PER_ADDRESS="10000000") as (port, _):
             for name, path, limit in QUESTIONS:
                 yield _asked(name, port, path, secret, limit=limit)
     except TimeoutError as error:
@@ -122,30 +117,3 @@ def _bare(limit: int) -> float:
             taken.append(time.perf_counter() - began)
             assert len(found) == limit
     return median(taken)
-
-
-@contextmanager
-def _daphne() -> Iterator[int]:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-    command = [sys.executable, "-m", "daphne", "-v", "0", "-b", "127.0.0.1", "-p", str(port), "tickstock.asgi:application"]
-    environment = {**os.environ, "API_REQUESTS_PER_USER": "10000000", "API_REQUESTS_PER_ADDRESS": "10000000"}  # noqa: TID251 - a child's
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        _wait_for(process, port)
-        yield port
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def _wait_for(process: "subprocess.Popen[bytes]", port: int) -> None:
-    end = time.monotonic() + START_SECONDS
-    while time.monotonic() < end and process.poll() is None:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            time.sleep(0.1)
-        else:
-            return
-    raise TimeoutError(f"daphne did not answer within {START_SECONDS} s; `python -m daphne tickstock.asgi:application` says why")

@@ -6,9 +6,7 @@ from tickstock.bench.rows import Place, Row, not_measured
 
 _MISSING = (
     ("minute edge, whole market", "the sum of its parts", 1.5, "no run with workers and a broker of its own is written"),
-    ("70 symbols: frame → bar painted", "p99 400 ms", 1.0, "no run with a browser is written"),
     ("survey of 4,000 symbols", "polars", 1.0, "the same blocks are not written for polars"),
-    ("fan-out, 1,000 sockets × 10/s", "a bare asyncio publisher", 6.0, "no run against the hub is written"),
     ("memory of stream_ticks over a day", "150 MB", 1.0, "no run of a whole simulated day is written"),
     ("100 symbols × 100 ticks/s for 60 s", "half a core", 1.0, "no run against the simulator is written"),
 )
