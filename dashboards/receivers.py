@@ -19,7 +19,8 @@ from redis.retry import Retry
 
 from dashboards import wire
 from marketdata.bars.snapshot import BarChange, BarSnapshot
-from marketdata.signals import bars_closed, bars_moving, feed_changed
+from marketdata.feed.events import Quote
+from marketdata.signals import bars_closed, bars_moving, feed_changed, quotes_moving
 from patterns.signals import market_surveyed, patterns_detected, patterns_retracted
 
 log = logging.getLogger(__name__)
@@ -106,6 +107,13 @@ def show_moving_bars(bars: list[BarSnapshot], **_: Any) -> None:
     """Forming bars moved."""
     if bars:
         _announce(wire.BARS, wire.moving_bars(bars))
+
+
+@receiver(quotes_moving, dispatch_uid="live quotes")
+def show_quotes(quotes: list[Quote], **_: Any) -> None:
+    """Bid and ask moved."""
+    if quotes:
+        _announce(wire.QUOTES, wire.moving_quotes(quotes))
 
 
 @receiver(feed_changed, dispatch_uid="live feed")

@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 
 from marketdata.bars.snapshot import BarChange, BarSnapshot
-from marketdata.signals import bars_closed, bars_moving, feed_changed
+from marketdata.feed.events import Quote
+from marketdata.signals import bars_closed, bars_moving, feed_changed, quotes_moving
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +22,7 @@ class Announcer:
         self._wake = threading.Condition()
         self._closed: dict[tuple[str, int], BarChange] = {}
         self._moving: dict[tuple[str, int], BarSnapshot] = {}
+        self._quotes: dict[str, Quote] = {}
         self._status: dict[str, Any] | None = None
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="announcer", daemon=True)
@@ -44,6 +46,12 @@ class Announcer:
                 self._moving[bar.symbol, bar.opened_at_ms] = bar
             self._wake.notify()
 
+    def quotes(self, quotes: dict[str, Quote]) -> None:
+        """Announce last quotes by symbol; only the newest of each is told."""
+        with self._wake:
+            self._quotes |= quotes
+            self._wake.notify()
+
     def status(self, status: dict[str, Any]) -> None:
         """Announce the line's state; only the newest is told."""
         with self._wake:
@@ -60,16 +68,19 @@ class Announcer:
     def _run(self) -> None:
         while True:
             with self._wake:
-                while not (self._closed or self._moving or self._status or self._stopping):
+                while not (self._closed or self._moving or self._quotes or self._status or self._stopping):
                     self._wake.wait()
                 closed, self._closed = list(self._closed.values()), {}
                 moving, self._moving = list(self._moving.values()), {}
+                quotes, self._quotes = list(self._quotes.values()), {}
                 status, self._status = self._status, None
                 stopping = self._stopping
             if closed:
                 _send(bars_closed, bars=closed)
             if moving:
                 _send(bars_moving, bars=moving)
+            if quotes:
+                _send(quotes_moving, quotes=quotes)
             if status is not None:
                 _send(feed_changed, status=status)
             if stopping and not closed and not moving:

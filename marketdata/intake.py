@@ -47,6 +47,7 @@ class Intake:
         self.bars: list[BarSnapshot] = []
         self.rejections: list[Rejection] = []
         self.pauses: list[Pause] = []
+        self.quotes: dict[str, Quote] = {}  # of each symbol the newest since they were taken; whoever wants none lets them be replaced
         self.last_event_ms = 0
         self._paused: dict[str, bool] = {}
         self._symbols = symbols
@@ -64,6 +65,8 @@ class Intake:
         for event in others:
             if isinstance(event, LimitBand):
                 self._note_band(event)
+            elif isinstance(event, Quote):
+                self._note_quote(event)
         if decoded.rejections:
             report.events += sum(1 for rejection in decoded.rejections if rejection.kind)
             self._reject(decoded.rejections)
@@ -85,7 +88,12 @@ class Intake:
             for number, event in enumerate(told[: FIRST_EVENTS_LOGGED - before], before + 1):
                 log.info("Event %s: %s", number, event)
 
-    def _admits(self, event: Trade | SecondAggregate) -> bool:
+    def _note_quote(self, quote: Quote) -> None:
+        known = self.quotes.get(quote.sym)
+        if (known is None or quote.t >= known.t) and SYMBOL.fullmatch(quote.sym) and self._admits(quote):
+            self.quotes[quote.sym] = quote
+
+    def _admits(self, event: Trade | SecondAggregate | Quote) -> bool:
         return (self._symbols is None or event.sym in self._symbols) and (self._kinds is None or _KIND_NAMES[type(event)] in self._kinds)
 
     def _note_band(self, band: LimitBand) -> None:

@@ -32,7 +32,9 @@ from marketdata.writer import Writer
 log = logging.getLogger(__name__)
 
 QUEUE_FRAMES = 50_000
-MOVING_SECONDS = 0.1
+MOVING_SECONDS = 0.05  # what moves after a pause goes out at once
+SHARE_SECONDS = 0.1
+QUOTE_SECONDS = 0.25
 STATUS_SECONDS = 2.0
 SILENT_SECONDS = 15.0
 SILENT_SECONDS_QUIET_FEED = 150.0
@@ -138,17 +140,22 @@ class LiveStream:
 
     def _loop(self) -> None:
         began = time.monotonic()
-        next_moving = next_status = 0.0
+        next_moving = next_quotes = next_share = next_status = 0.0
         while not self._stop.is_set() and self._flusher.failure is None:
             self._drain_queue()
             self._intake.close(self._stream_now())
             hand_over(self._intake, self._flusher)
             now = time.monotonic()
-            if now >= next_moving:
-                next_moving = now + MOVING_SECONDS
+            if now >= next_share:
+                next_share = now + SHARE_SECONDS
                 self._lines.share_out(now)
-                if moving := self._intake.builder.moving():
-                    self._announcer.moving(moving)
+            if now >= next_moving and (moving := self._intake.builder.moving()):
+                next_moving = now + MOVING_SECONDS
+                self._announcer.moving(moving)
+            if now >= next_quotes and self._intake.quotes:
+                next_quotes = now + QUOTE_SECONDS
+                quotes, self._intake.quotes = self._intake.quotes, {}
+                self._announcer.quotes(quotes)
             if now >= next_status:
                 next_status = now + STATUS_SECONDS
                 self._settled_to = settle_passed(self._intake.builder, self._flusher, self._settled_to)

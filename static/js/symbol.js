@@ -4,13 +4,14 @@ import { arrow, byId, initial, keys, live, make, painted, replace, say } from ".
 import { PriceChart } from "./chart.js";
 import { explain, statusWords } from "./explain.js";
 import { drawStrip } from "./strip.js";
-import { NONE, age, bucket, change, clock, day, price, shares, tone } from "./words.js";
+import { NONE, age, bucket, change, clock, clockSeconds, count, day, price, shares, tone } from "./words.js";
 
 const start = initial();
 const { symbol, previous, asOf } = start;
 const STEPS = { "1m": 60, "5m": 300, "15m": 900, "30m": 1800, "1h": 3600, "4h": 14_400, "1d": 86_400, "1w": 604_800 };
 const LINES = start.lines; // choice → { words, names of its values }
 const CLASSES = { ema_20: "line-a", sma_50: "line-b", vwap: "line-c", bands: "quiet", rsi: "second" };
+const LOOKED_AT = new Set(["1m", "5m", "15m", "1h", "1d"]); // where patterns are looked for
 const BARS = { "1m": 720 };
 const MOST_BARS = 5000;
 const POLL = 2000;
@@ -158,7 +159,8 @@ async function fetchVwap() {
 }
 
 async function fetchFound() {
-  const { patterns } = await ask(`/api/patterns/?symbol=${path}&limit=100`);
+  if (!LOOKED_AT.has(interval)) return;
+  const { patterns } = await ask(`/api/patterns/?symbol=${path}&timeframe=${interval}&limit=100`);
   for (const one of patterns) keepFound(one);
   listFound();
 }
@@ -263,6 +265,31 @@ function sayAge() {
   byId("price").classList.toggle("stale", old > OLD || live.state === "offline" || live.state === "stale" || live.state === "ended");
 }
 
+/* The last quote: there is one only where the feed's Q are subscribed, and it is never stored */
+const OLD_QUOTE = 60_000;
+let quote = null;
+function takeQuote(data) {
+  const sent = (data.quotes ?? []).find((one) => one.s === symbol);
+  if (!sent) return;
+  quote = { ...sent, at: Date.parse(sent.t) };
+  byId("bid-ask").hidden = false;
+  const both = quote.bp !== null && quote.ap !== null;
+  const apart = both ? quote.ap - quote.bp : null;
+  say(byId("bid"), price(quote.bp));
+  say(byId("ask"), price(quote.ap));
+  say(byId("bid-size"), quote.bp === null ? "" : count(quote.bs));
+  say(byId("ask-size"), quote.ap === null ? "" : count(quote.as));
+  say(byId("spread"), apart === null ? "one side only" : apart < 0 ? "crossed" : apart === 0 ? "locked" : `${apart.toFixed(quote.ap < 1 ? 4 : 2)}, ${(apart / ((quote.ap + quote.bp) / 2) * 10_000).toFixed(1)} bp`);
+  sayQuoteAge();
+}
+
+function sayQuoteAge() {
+  if (!quote) return;
+  const old = Date.now() - quote.at;
+  say(byId("bid-ask-age"), `${old < 3_600_000 ? clockSeconds(quote.at) : `${day(quote.at)} ${clock(quote.at)}`}${old > OLD_QUOTE ? `, ${age(old)} old` : ""}`);
+  byId("bid-ask").classList.toggle("stale", old > OLD_QUOTE || live.state === "offline" || live.state === "stale" || live.state === "ended");
+}
+
 /* Live */
 function takeBars(data, message) {
   if (message.type === "gap") { load(); return; }
@@ -334,6 +361,7 @@ function freshTable(force = false) {
 
 if (!asOf) {
   live.watch(`bars:${symbol}`, takeBars);
+  live.watch(`quotes:${symbol}`, takeQuote);
   live.watch("patterns", (data, message) => {
     if (message.type === "gap") { fetchFound().catch(() => null); return; }
     const mine = (list) => (list ?? []).filter((one) => one.symbol === symbol);
@@ -347,6 +375,7 @@ if (!asOf) {
   // Where no socket opens, the newest minutes come by asking
   setInterval(async () => {
     sayAge();
+    sayQuoteAge();
     if (live.state !== "polling" && live.state !== "offline") return;
     if (Date.now() - live.since < 2 * POLL || document.hidden) return;
     const last = ordered("1m").findLast((bar) => !bar.forming);
@@ -376,7 +405,7 @@ function keepFound(one) {
 }
 
 function listFound() {
-  const all = [...found.values()].sort((one, other) => other.at - one.at || other.confidence - one.confidence).slice(0, 60);
+  const all = [...found.values()].filter((one) => one.timeframe === interval).sort((one, other) => other.at - one.at || other.confidence - one.confidence).slice(0, 60);
   const table = byId("found");
   const focused = document.activeElement?.closest?.("#found tr")?.dataset.id;
   table.tBodies[0].replaceChildren(...all.map(foundRow));
@@ -384,9 +413,10 @@ function listFound() {
   table.hidden = !all.length;
   byId("no-found").hidden = all.length > 0;
   const struck = all.filter((one) => one.status === "retracted").length;
+  say(byId("found-interval"), interval);
   say(byId("found-count"), String(all.length));
   say(byId("found-retracted"), struck ? `, of which ${struck} retracted` : "");
-  if (!chosen && all.length) choose((all.find((one) => one.timeframe === interval) ?? all[0]).id);
+  if (all.length && (!chosen || (!chosenByHand && chosen.timeframe !== interval))) choose(all[0].id);
   else if (chosen) choose(chosen.id);
   drawMarks();
 }
@@ -396,7 +426,7 @@ function foundRow(one) {
   time.dateTime = one.timestamp;
   const button = make("button", `plain${one.status === "retracted" ? " struck" : ""}`, arrow(one.direction), one.name);
   button.type = "button";
-  const row = make("tr", `target${chosen?.id === one.id ? " cursor" : ""}`, make("td", "quiet", time), make("td", "quiet", one.timeframe), make("td", "", button), make("td", "num", one.confidence.toFixed(2)), make("td", "quiet wide", "Not studied yet"), make("td", "second", statusWords(one)));
+  const row = make("tr", `target${chosen?.id === one.id ? " cursor" : ""}`, make("td", "quiet", time), make("td", "", button), make("td", "num", one.confidence.toFixed(2)), make("td", "quiet wide", "Not studied yet"), make("td", "second", statusWords(one)));
   row.dataset.id = one.id;
   return row;
 }
@@ -462,12 +492,17 @@ async function turnTo(name, { push = true } = {}) {
   shownAt = null;
   for (const button of byId("intervals").children) button.setAttribute("aria-pressed", String(button.dataset.interval === name));
   if (chosen && chosen.timeframe !== name) chosenByHand = false;
+  if (asOf) { // what was found by then is the server's to say
+    location.assign(address());
+    return;
+  }
   keep({ push });
+  listFound();
   if (!bars.get(name).size) await fetchBars(name).catch(failed);
   if (interval !== name) return;
   drawAll(true);
   freshTable(true);
-  await fetchLines().catch(() => null);
+  await Promise.allSettled([fetchLines(), fetchFound()]);
 }
 byId("intervals").addEventListener("click", (event) => event.target.dataset.interval && turnTo(event.target.dataset.interval));
 const order = Object.keys(STEPS);

@@ -9,8 +9,9 @@ from django.conf import settings
 from playwright.sync_api import Locator, Page, expect
 
 from marketdata.bars.snapshot import SHARE, BarChange, BarSnapshot
+from marketdata.feed.events import Quote
 from marketdata.models import Bar, Symbol
-from marketdata.signals import bars_closed, bars_moving, feed_changed
+from marketdata.signals import bars_closed, bars_moving, feed_changed, quotes_moving
 from patterns.models import Detection
 from patterns.signals import patterns_detected, patterns_retracted
 
@@ -115,6 +116,13 @@ def test_a_person_signs_in_watches_a_bar_arrive_opens_a_symbol_and_sees_a_detect
     bars_moving.send(None, bars=[make_snapshot("AAPL", newest + MINUTE, 101.25)])
     expect(page.locator("#price")).to_have_text("101.25")
     expect(page.locator("#price-age")).to_contain_text("forming")
+
+    expect(page.locator("#bid-ask")).to_be_hidden()
+    at_ms = int(datetime.now(UTC).timestamp() * 1000)
+    quotes_moving.send(None, quotes=[Quote(sym="AAPL", t=at_ms, bp=101.2, bs=3, ap=101.3, ask_size=5)])
+    expect(page.locator("#bid-ask")).to_contain_text(re.compile(r"101\.20 3 × ask 101\.30 5 spread 0\.10, 9\.9 bp"))
+    quotes_moving.send(None, quotes=[Quote(sym="AAPL", t=at_ms + 1, ap=101.4, ask_size=5)])
+    expect(page.locator("#bid-ask")).to_contain_text(re.compile(r"Bid –\s+× ask 101\.40 5 spread one side only"))
 
     patterns_retracted.send(None, detections=[{**told, "status": "retracted"}])
     expect(page.locator("#found tbody tr").first).to_contain_text("Retracted")

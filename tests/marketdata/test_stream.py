@@ -23,6 +23,7 @@ from marketdata.feed.decode import Rejection
 from marketdata.feed.protocol import State
 from marketdata.flusher import MOST_WAITING_REJECTIONS, Flusher
 from marketdata.models import Bar, Heartbeat, RejectedEvent, Session
+from marketdata.signals import quotes_moving
 from marketdata.stream import LiveStream
 from marketdata.writer import Writer, line_name
 from tests.factories import make_bar
@@ -88,6 +89,30 @@ def test_a_line_signs_in_subscribes_each_topic_and_stores_bars(market):
     bars = list(Bar.objects.order_by("timestamp").values_list("close", "complete"))
     assert [(float(close), complete) for close, complete in bars] == [(10.0, False), (11.0, True), (12.0, False)]
     assert Heartbeat.objects.get(part="stream 1/1").state == "stopped"
+
+
+def test_last_quotes_are_told_of_subscribed_symbols_and_never_stored(market):
+    told: dict[str, tuple[float | None, float | None, float | None]] = {}
+
+    def hear(quotes, **_):
+        told.update({quote.sym: (quote.bp, quote.ap, quote.ask_size) for quote in quotes})
+
+    def script(peer, number):
+        peer.log_in()
+        at = this_minute()
+        peer.send(*({"ev": "Q", "sym": "AAPL", "bp": 10 + step, "bs": 1, "ap": 10.5 + step, "as": 2, "t": at + step} for step in range(3)))
+        peer.send({"ev": "Q", "sym": "AAPL", "bp": 1.0, "ap": 2.0, "t": at}, {"ev": "Q", "sym": "MSFT", "bp": 20.0, "bs": 7, "t": at})
+        peer.send({"ev": "Q", "sym": "NOBODY", "bp": 1.0, "ap": 2.0, "t": at})
+        peer.stay()
+
+    quotes_moving.connect(hear)
+    try:
+        with feed_server(script) as server, streaming(server, kinds=("T", "Q")):
+            wait_until(lambda: len(told) == 2)
+    finally:
+        quotes_moving.disconnect(hear)
+    assert told == {"AAPL": (12.0, 12.5, 2.0), "MSFT": (20.0, None, None)}
+    assert Bar.objects.count() == 0
 
 
 def test_three_connections_share_the_symbols(market):
