@@ -100,7 +100,8 @@ def symbol(request: HttpRequest, symbol: str) -> HttpResponse:
         row.symbol, asked.interval, start=None, end=None, forward=False, limit=BARS_AS_TABLE, now=now, as_of=asked.as_of,
         adjusted=asked.adjusted,
     )  # fmt: skip
-    found = list(Detection.objects.of_symbol(row.symbol).found_by(moment).order_by("-timestamp", "-confidence")[:DETECTIONS_SHOWN])
+    known = Detection.objects.of_symbol(row.symbol).found_by(moment).filter(timeframe=asked.interval)
+    found = list(known.order_by("-timestamp", "-confidence")[:DETECTIONS_SHOWN])
     found += _named(request.GET.get("detection", ""), row.symbol, found)
     quote = _quote(row) if asked.as_of is None else _quote_then(row, asked.as_of)
     revised = _revised(row.symbol, asked.as_of)

@@ -82,7 +82,7 @@ function measures(detail) {
 export function explain(one) {
   const heading = make("h2", "title", one.name);
   heading.id = "chosen-title";
-  const judged = one.bar_revision !== undefined ? ` on bar revision ${one.bar_revision}` : "";
+  const judged = one.bar_revision !== undefined && one.timeframe === "1m" ? ` on bar revision ${one.bar_revision}` : "";
   const where = one.timeframe === "1d" ? day(one.at) : `bar ${clock(one.at)} of ${day(one.at)}`;
   const about = make("p", "about", `${DIRECTIONS[one.direction]}, ${one.timeframe}, ${where}. Found ${day(one.detection_timestamp)} ${clockSeconds(one.detection_timestamp)}${judged}.`);
   const bar = draw("svg", { class: "shape", viewBox: "0 0 66 6", preserveAspectRatio: "none", "aria-hidden": "true" }, draw("rect", { width: 66, height: 6 }), draw("rect", { class: "part", width: 66 * one.confidence, height: 6 }));

@@ -135,8 +135,20 @@ export class Pencil extends Layer {
     return points;
   }
 
+  // Beside its point on the outer side, else on the inner one, else a line further out: never on another word
+  #label(context, words, x, y, high, taken) {
+    context.font = '400 12px "Plex Sans", sans-serif';
+    const half = context.measureText(words).width / 2 + 2;
+    const free = (at) => taken.every(([left, right, top, bottom]) => x + half < left || x - half > right || at < top || at - 12 > bottom);
+    const places = high ? [-9, 18, -23, 32] : [18, -9, 32, -23];
+    const at = y + (places.find((place) => free(y + place)) ?? places[0]);
+    taken.push([x - half, x + half, at - 12, at]);
+    this.#text(context, words, x, at);
+  }
+
   #geometry(context, { geometry, name, up, struck, to }, width) {
     let label = null;
+    const taken = [];
     for (const line of geometry.lines) {
       const drawn = this.#line(context, line.from, line.to, { width: line.kind === "curve" ? 1.2 : 1.5, colour: struck ? "--edge" : "--ink" });
       if (drawn && (label === null || drawn[0][0] < label[0])) label = drawn[0];
@@ -165,13 +177,18 @@ export class Pencil extends Layer {
       context.strokeStyle = this.ink[struck ? "--edge" : "--ink"];
       context.lineWidth = 1.6;
       context.stroke();
-      const high = this.chart.isHigh(at, price);
-      this.#text(context, words, x, y + (high ? -9 : 18));
       label ??= [x, y];
     }
     if (label) {
       const left = label[0] > 140;
-      this.#text(context, name, left ? label[0] - 10 : label[0] + 10, label[1] + (left ? 4 : up ? 18 : -12), { align: left ? "right" : "left", weight: 600, struck });
+      const [x, y] = [left ? label[0] - 10 : label[0] + 10, label[1] + (left ? 4 : up ? 18 : -12)];
+      this.#text(context, name, x, y, { align: left ? "right" : "left", weight: 600, struck });
+      const wide = context.measureText(name).width;
+      taken.push([left ? x - wide : x, left ? x : x + wide, y - 12, y]);
+    }
+    for (const { at, price, label: words } of geometry.points) {
+      const [x, y] = [this.chart.x(at), this.y(price)];
+      if (x !== null && y !== null) this.#label(context, words, x, y, this.chart.isHigh(at, price), taken);
     }
   }
 

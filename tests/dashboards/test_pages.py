@@ -51,11 +51,11 @@ def store_day(symbol: str, close: str, *, back: int = 1) -> DailyBar:
 
 
 def store_detection(
-    symbol: str, *, back: int = 1, status: str = "standing", pattern: str = "engulfing", confidence: float = 0.75
+    symbol: str, *, back: int = 1, status: str = "standing", pattern: str = "engulfing", confidence: float = 0.75, interval: str = "1m"
 ) -> Detection:
     at = this_minute() - back * MINUTE
     return Detection.objects.create(
-        symbol_id=symbol, pattern_type=pattern, timeframe="1m", timestamp=at, detection_timestamp=at + MINUTE, confidence=confidence,
+        symbol_id=symbol, pattern_type=pattern, timeframe=interval, timestamp=at, detection_timestamp=at + MINUTE, confidence=confidence,
         direction="bullish", status=status, status_at=at + MINUTE, bar_revision=0, detail={"trend": "down", "candles": 2},
     )  # fmt: skip
 

@@ -88,6 +88,19 @@ def test_the_detection_of_the_address_is_there_however_old_it_is(reader):  # noq
     assert not known(strange.id)
 
 
+def test_the_detections_are_those_of_the_interval_that_is_shown(reader):  # noqa: F811
+    for back in range(1, 70):
+        store_detection("AAPL", back=back)
+    daily = store_detection("AAPL", back=90, interval="1d")
+
+    def known(interval: str) -> list[int]:
+        return [row["id"] for row in reader.get(f"/symbols/AAPL/?interval={interval}").context["found"]]
+
+    assert known("1d") == [daily.id]
+    assert len(known("1m")) == 60
+    assert known("30m") == []
+
+
 def test_revisions_tell_what_a_minute_said_before(reader):  # noqa: F811
     bar = store_bar("AAPL", "100", back=3)
     revise(bar, "101.5", at=this_minute())
