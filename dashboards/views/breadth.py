@@ -65,7 +65,7 @@ def figures(now: Mapping[str, Any], closes: Sequence[Any], before: Any, *, close
 
 def usual(rows: Sequence[Any], read: Read, session: Session) -> list[tuple[float, float, float]]:
     """
-    Return the usual range at each half hour of the session: (moment of today, lower, upper), the 15th and 85th of 100 earlier sessions.
+    Return the usual range at each half hour of the session: (moment of today, lower, upper), the 15th and 85th percentile of earlier sessions.
 
     A half hour that fewer than `USUAL_FEWEST` sessions know is left out.
     """

@@ -57,6 +57,7 @@ export function painted(message) {
     channel.port1.onmessage = () => {
       const now = performance.timeOrigin + performance.now();
       document.documentElement.dataset.painted = String(now);
+      performance.clearMarks("bars-painted"); // whoever observes has got them; a page that stands open for days must not collect them
       performance.mark("bars-painted", { detail: { topic: message.topic, seq: message.seq, at: message.at, received_at: message.received_at, painted_at: now } });
       channel.port1.close();
     };
