@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
-from tickstock.bench import asking, events, fanout, looking, missing, storing
+from tickstock.bench import asking, events, fanout, looking, missing, paint, storing
 from tickstock.bench.rows import Place, Row
 
 SUBJECTS: dict[str, Callable[[Place], Iterator[Row]]] = {
@@ -11,6 +11,7 @@ SUBJECTS: dict[str, Callable[[Place], Iterator[Row]]] = {
     "looking": looking.rows,
     "asking": asking.rows,
     "fanout": fanout.rows,
+    "paint": paint.rows,
     "missing": missing.rows,
 }
 
