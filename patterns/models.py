@@ -2,7 +2,7 @@
 
 import zlib
 from collections.abc import Iterable, Sequence
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -11,8 +11,9 @@ from django.contrib.postgres.indexes import BrinIndex
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
-from django.db.models.functions import Coalesce
+from django.db.models.functions import Coalesce, JSONObject
 
+from marketdata.bars.interval import INTRADAY
 from marketdata.models import Bar, Numeric, Session, Source, Symbol, SymbolQuerySet
 from patterns.detectors import DETECTORS, SHAPES, name_of
 from patterns.detectors.rules import Clause, RuleError, clauses_of
@@ -51,6 +52,13 @@ class DetectionQuerySet(models.QuerySet["Detection"]):
     def found_by(self, moment: datetime) -> "DetectionQuerySet":
         """Return what was known at a moment."""
         return self.filter(detection_timestamp__lte=moment)
+
+    def closing_since(self, minute: datetime) -> "DetectionQuerySet":
+        """Return those on intraday bars that closed with the end of this minute or of a later one, without what was measured."""
+        closing = models.Q(pk__in=[])
+        for timeframe, minutes in INTRADAY.items():
+            closing |= models.Q(timeframe=timeframe, timestamp__gte=minute - timedelta(minutes=minutes - 1))
+        return self.filter(closing).defer("detail")
 
     def found_since(self, moment: datetime, *, among: SymbolQuerySet) -> dict[str, int]:
         """Return how many were found from a moment on, on how many symbols among those, and how many of them no longer stand."""
@@ -380,6 +388,9 @@ class SurveyKind(models.TextChoices):
     CLOSE = "close", "close"
 
 
+COUNTS_BY_MINUTE = ("advancers", "decliners", "unchanged", "up_volume", "down_volume")
+
+
 class MarketSurveyQuerySet(models.QuerySet["MarketSurvey"]):
     """Questions to the surveys."""
 
@@ -423,12 +434,17 @@ class MarketSurveyQuerySet(models.QuerySet["MarketSurvey"]):
         return list(rows.order_by("as_of").values_list("as_of", "breadth", named=True))
 
     def today(self, universe: str, day: date) -> list[Any]:
-        """Return (as_of, breadth, regime, coverage) of the intraday surveys of an exchange day, oldest first, as named tuples."""
+        """
+        Return (as_of, counts, coverage) of the intraday surveys of an exchange day, oldest first, as named tuples.
+
+        `counts` is that of the breadth's block which a line by the minute is drawn from: a whole day of whole blocks is a megabyte of JSON.
+        """
         session = Session.objects.filter(date=day).first()
         if session is None:
             return []
         rows = self.filter(universe=universe, kind=SurveyKind.INTRADAY, as_of__gt=session.open, as_of__lte=session.close)
-        return list(rows.order_by("as_of").values_list("as_of", "breadth", "regime", "coverage", named=True))
+        counts = JSONObject(**{name: models.F(f"breadth__{name}") for name in COUNTS_BY_MINUTE})
+        return list(rows.order_by("as_of").annotate(counts=counts).values_list("as_of", "counts", "coverage", named=True))
 
 
 class MarketSurvey(models.Model):

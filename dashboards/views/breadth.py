@@ -118,7 +118,7 @@ def day_charts(board: Board, session: Session) -> dict[str, Any]:
             whole = row.coverage["of"] and row.coverage["symbols"] >= FLOOR * row.coverage["of"]
             if points and any(low < at and points[-1][0] <= low for low, _ in missing):
                 points.append((at, None))  # the line is cut where a stretch is missing
-            points.append((at, read(row.breadth) if whole else None))
+            points.append((at, read(row.counts) if whole else None))
         chart = lines.line_chart(
             points, width=DAY_WIDTH, height=DAY_HEIGHT, span=(start, end), include=[30, 70], strong=50, columns=hours,
             usual=usual(earlier, read, session), at_rules=[25, 50, 75],
@@ -137,14 +137,14 @@ def day_charts(board: Board, session: Session) -> dict[str, Any]:
         "holes": hatched,
         "minutes": len(rows),
         "hours": [(f"{100 * clear.at(at):.2f}%", words) for at, words in hours],
-        "rows": [(row.as_of, advancing(row.breadth), volume_share(row.breadth), row.coverage) for row in rows[::-30][:16]],
+        "rows": [(row.as_of, advancing(row.counts), volume_share(row.counts), row.coverage) for row in rows[::-30][:16]],
     }
 
 
 def hour_rules(session: Session, *, most: int = 7) -> list[tuple[float, str]]:
     """Return the whole hours of a session, thinned to `most`: (moment, 12:00)."""
     first = session.open.astimezone(NEW_YORK).replace(minute=0, second=0) + timedelta(hours=1)
-    room = (session.close - session.open) / 16  # the labels of open and close stand there
+    room = (session.close - session.open) / 10  # the labels of open and close stand there, also on a phone
     hours = []
     while first < session.close - room:
         if first > session.open + room:

@@ -31,6 +31,8 @@ MINUTES_SHOWN = 10
 MINUTES_STILL_OPEN = 2  # bars of these may still arrive while the page loads
 LIVE_SECONDS = 30  # what was stored later than this after its minute came from history
 FOUND_SHOWN = 3
+FOUND_LISTED = 24  # of one kind in a minute; the rest is a count
+SYMBOLS_CHOSEN = 40
 STRIP_SCALES = (10, 20, 30, 60, 120, 300, 1000)
 LABEL_ROOM = 78  # percent of the strip's width
 FINDS = 12
@@ -94,6 +96,14 @@ class Minute:
     closed_after: float | None
     ticks: list[Tick]
     found: list[Detection]
+    standing: int
+    retracted: int
+
+    @property
+    def beyond(self) -> tuple[int, int]:
+        """Return how many standing and retracted ones are counted, but not listed."""
+        struck = sum(1 for detection in self.found if detection.status == Status.RETRACTED)
+        return self.standing - (len(self.found) - struck), self.retracted - struck
 
 
 def _exchange_day(now: datetime) -> date:
@@ -172,6 +182,18 @@ def _best_first(found: list[Detection]) -> list[Detection]:
     return [detection for _, detection in sorted(ranked, key=lambda pair: pair[0])]
 
 
+def _listed(found: list[Detection]) -> tuple[list[Detection], int, int]:
+    """Return the best of one minute's detections and retractions, and how many there are of each."""
+    counts: Counter[bool] = Counter()
+    kept = []
+    for detection in _best_first(found):
+        struck = detection.status == Status.RETRACTED
+        counts[struck] += 1
+        if counts[struck] <= FOUND_LISTED:
+            kept.append(detection)
+    return kept, counts[False], counts[True]
+
+
 def _strength(detection: Detection) -> tuple[float, bool, int]:
     return detection.confidence, detection.direction != "neutral", -detection.id
 
@@ -192,12 +214,14 @@ def streaming(request: HttpRequest) -> HttpResponse:
     for bar in bars:
         by_minute[bar.timestamp].append(bar)
     found: dict[datetime, list[Detection]] = defaultdict(list)
-    for detection in Detection.objects.filter(timestamp__gte=first - 4 * 60 * MINUTE):
+    chosen = [_ticker(text) for text in request.GET.get("symbols", "")[:200].split(",") if text.strip()][:SYMBOLS_CHOSEN]
+    closing = Detection.objects.closing_since(first)
+    for detection in closing.filter(symbol_id__in=chosen) if chosen else closing:
         found[_minute_of(detection)].append(detection)
     shown = sorted(by_minute, reverse=True)[:MINUTES_SHOWN]
     scale = _scale(points for at in shown for _, points in returns[at])
     minutes = [
-        Minute(at, len(by_minute[at]), _closed_after(by_minute[at], at), _ticks(returns[at], scale), _best_first(found[at])) for at in shown
+        Minute(at, len(by_minute[at]), _closed_after(by_minute[at], at), _ticks(returns[at], scale), *_listed(found[at])) for at in shown
     ]
     delays = [minute.closed_after for minute in reversed(minutes) if minute.closed_after is not None]
     return render(
@@ -220,6 +244,7 @@ def streaming(request: HttpRequest) -> HttpResponse:
                 "recent": {iso(at): dict(returns[at]) for at in shown[:MINUTES_STILL_OPEN]},
                 "scale": scale,
                 "shown": FOUND_SHOWN,
+                "listed": FOUND_LISTED,
                 "minutes": MINUTES_SHOWN,
                 "delays": delays,
             },

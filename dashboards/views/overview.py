@@ -112,7 +112,7 @@ def day_line(board: Board, session: Session | None, *, width: int, height: int) 
         return None
     start, end = session.open.timestamp(), session.close.timestamp()
     points = [
-        (row.as_of.timestamp(), advancing(row.breadth))
+        (row.as_of.timestamp(), advancing(row.counts))
         for row in MarketSurvey.objects.today(board.universe, board.day)
         if row.as_of <= board.survey.as_of
     ]

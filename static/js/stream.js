@@ -4,9 +4,10 @@ import { arrow, byId, draw, feedWords, initial, joined, keys, live, make, page, 
 import { clock, clockSeconds, count, points } from "./words.js";
 
 const MINUTE = 60_000;
+const BEYOND = { detection: "beyondDetection", retraction: "beyondRetraction" };
 const LENGTHS = { "1m": 1, "5m": 5, "15m": 15, "30m": 30, "1h": 60, "4h": 240 };
 const start = initial();
-const { shown, minutes: kept } = start;
+const { shown, listed, minutes: kept } = start;
 const list = byId("minutes");
 const blocks = new Map(); // minute → { element, bars: symbol → bar | null, closed: milliseconds | null, forming }
 const lastClose = new Map(); // symbol → [{ at, close }, the one before], to know what a minute's return starts from
@@ -136,17 +137,39 @@ function stamp(one) {
   if (one.closed !== null) say(closing, `closed in ${(one.closed / 1000).toFixed(1)} s`);
 }
 
-/* Detections of a block */
+/* Detections of a block: the best are listed, of the rest there is a count by kind */
+function unlisted(element, kind) {
+  return Number(element.dataset[BEYOND[kind]] ?? 0);
+}
+
+function beyondOf(element) {
+  return Object.keys(BEYOND).filter((kind) => list.dataset.kind === "all" || list.dataset.kind === kind).reduce((sum, kind) => sum + unlisted(element, kind), 0);
+}
+
+const total = (element, kind) => element.querySelectorAll(`.found[data-kind="${kind}"]`).length + unlisted(element, kind);
+
+// What goes beyond the list becomes a count; those of symbols that are looked at stay longest
+function cut(element) {
+  for (const [kind, beyond] of Object.entries(BEYOND)) {
+    const rows = [...element.querySelectorAll(`.found[data-kind="${kind}"]`)];
+    const surplus = rows.sort((one, other) => one.classList.contains("other") - other.classList.contains("other")).slice(listed);
+    if (!surplus.length) continue;
+    element.dataset[beyond] = String(unlisted(element, kind) + surplus.length);
+    for (const row of surplus) row.remove();
+  }
+}
+
 function fold(element) {
   const events = element.querySelector(".events");
   const rows = [...events.children];
   const visible = rows.filter((row) => !row.classList.contains("other"));
   visible.forEach((row, place) => row.classList.toggle("beyond", place >= shown));
-  const hidden = visible.length - shown;
+  const beyond = beyondOf(element);
+  const hidden = visible.length - shown + beyond;
   const more = element.querySelector(".more");
   more.hidden = hidden <= 0;
   const open = events.classList.contains("open");
-  say(more, open ? "Show fewer" : `and ${hidden} more`);
+  say(more, open ? `Show fewer${beyond ? `; ${count(beyond)} weaker ones stand under Patterns` : ""}` : `and ${count(hidden)} more`);
   element.classList.toggle("bare", visible.length === 0);
 }
 
@@ -233,6 +256,7 @@ function takeFound(data) {
   touched.delete(null);
   for (const one of touched) {
     arrange(one.element);
+    cut(one.element);
     fold(one.element);
   }
   sumUp();
@@ -321,7 +345,14 @@ function keep() {
   const address = String(query) ? `?${query}` : location.pathname;
   if (address !== location.search) history.replaceState(null, "", address);
 }
-byId("filter-symbols").addEventListener("input", () => { filter(); keep(); });
+// The page holds the best of each minute only: those of the chosen symbols are asked for
+let asking = 0;
+byId("filter-symbols").addEventListener("input", () => {
+  filter();
+  keep();
+  clearTimeout(asking);
+  asking = setTimeout(() => !paused && reload(), 500);
+});
 for (const button of document.querySelectorAll("[data-kind][aria-pressed]")) {
   button.addEventListener("click", () => {
     for (const other of button.parentElement.children) other.setAttribute("aria-pressed", String(other === button));
@@ -385,11 +416,10 @@ function sumUp() {
   const closed = [...blocks.values()].filter((one) => !one.forming).sort((one, other) => other.at - one.at)[0];
   if (closed) {
     const bars = closed.drawn ? closed.bars.size : [...closed.bars.values()].filter((bar) => !bar.forming).length;
-    const found = closed.element.querySelectorAll('.found[data-kind="detection"]').length;
+    const found = total(closed.element, "detection");
     say(byId("lede-second"), `Minute ${clock(closed.at)} closed with ${bars} of ${page.of} bars and ${found} detection${found === 1 ? "" : "s"}.`);
   }
-  say(byId("sum-standing"), count(list.querySelectorAll('.found[data-kind="detection"]').length));
-  say(byId("sum-retracted"), count(list.querySelectorAll('.found[data-kind="retraction"]').length));
+  for (const [id, kind] of [["sum-standing", "detection"], ["sum-retracted", "retraction"]]) say(byId(id), count([...list.querySelectorAll(".minute")].reduce((sum, element) => sum + total(element, kind), 0)));
   while (delays.length > 60) delays.shift();
   if (!delays.length) return;
   const most = columns(byId("delay-history"), delays, 60);

@@ -203,3 +203,26 @@ def test_no_page_scrolls_sideways_on_a_phone(reader, path):
 
     reader.page.wait_for_selector(".tabs")
     assert reader.page.evaluate("document.documentElement.scrollWidth") == 390
+
+
+def test_a_minute_of_many_detections_lists_the_best_and_finds_the_others_by_their_symbol(reader):
+    newest = new_minute()
+    store(newest - MINUTE)
+    reader.sign_in()
+    reader.go("/streaming/")
+    page = reader.page
+    expect(page.locator("#own-line")).to_contain_text("nothing skipped")
+    close_minute(newest, 100.2)
+    others = Symbol.objects.in_universe(settings.SYMBOL_UNIVERSE_KEY).exclude(pk="MSFT").order_by("symbol")[:30]
+    told = [find(name, newest) for name in [*others.values_list("symbol", flat=True), "MSFT"]]
+    patterns_detected.send(None, detections=told)
+
+    block = block_of(page, newest)
+    expect(block.locator(".found")).to_have_count(24)
+    expect(block.locator(".more")).to_have_text("and 28 more")
+    expect(page.locator("#lede-second")).to_contain_text("and 31 detections.")
+
+    page.fill("#filter-symbols", "msft")
+    expect(block.locator(".found:not(.other)")).to_have_count(1)
+    expect(block.locator(".found:not(.other)")).to_contain_text("MSFT")
+    assert page.url.endswith("?symbols=MSFT")

@@ -228,6 +228,23 @@ def test_the_best_of_each_symbol_comes_before_the_second_best_of_any(reader):
     assert [(row.symbol_id, row.confidence) for row in found] == [("AAPL", 0.9), ("MSFT", 0.4), ("AAPL", 0.8), ("AAPL", 0.7)]
 
 
+def test_the_stream_lists_the_best_of_a_minute_and_counts_the_rest(reader):
+    store_bar("AAPL", "100")
+    for number in range(30):
+        store_detection("AAPL", pattern=f"p{number}", confidence=number / 30)
+    store_detection("AAPL", pattern="struck", status="retracted")
+    store_detection("AAPL", back=5, interval="5m")
+    store_detection("AAPL", back=6, interval="5m")
+    store_detection("MSFT", confidence=0.01)
+
+    minute = reader.get("/streaming/").context["minutes"][0]
+    chosen = reader.get("/streaming/?symbols=msft").context["minutes"][0]
+
+    assert (minute.standing, minute.retracted, minute.beyond) == (32, 1, (8, 0))
+    assert len(minute.found) == 25
+    assert [(row.symbol_id, row.confidence) for row in chosen.found] == [("MSFT", 0.01)]
+
+
 def test_the_overview_gives_a_bar_one_row_with_its_best_shape(reader):
     store_bar("AAPL", "100")
     for pattern, confidence in (("doji", 0.6), ("engulfing", 0.9), ("spinningtop", 0.7)):
