@@ -25,7 +25,8 @@ from dashboards.wire import Flush, Message, Part
 
 log = logging.getLogger(__name__)
 
-RING_BYTES = 16_000_000
+RING_BYTES = 12_000_000
+FLUSHES_AT_HAND = 16  # the newest; of older ones only the body is kept
 MESSAGES_WAITING = 8  # more than these on a topic, and bars, quotes and feed states are merged to the newest
 DETECTIONS_KEPT = 200
 MERGED_BARS = 1000  # merged so far, no further: minutes do not merge with each other, and each slow socket holds one message
@@ -66,6 +67,7 @@ class Board:
         self._ring: list[Flush] = []
         self._ring_bytes = 0
         self._ring_limit = ring_bytes
+        self._swept = 0
         self._floor = 0  # who has seen this number can be told everything since
         self._follows = False  # whether the next flush must have the next number
         self._broken = False  # whether something before the next flush may be missing
@@ -94,9 +96,10 @@ class Board:
             self._floor = flush.seq if self._broken else flush.seq - 1
         self.seq, self._follows, self._broken = flush.seq, True, False
         newest = self._newest.setdefault(flush.kind, {})
-        newest.update(dict.fromkeys(flush.by_symbol, self.end))
+        newest.update(dict.fromkeys(flush.symbols, self.end))
         newest[""] = self.end
         self._ring.append(flush)
+        self._shed()
         self.shared.clear()
         self._ring_bytes += len(flush.body)
         self._keep(flush)
@@ -130,7 +133,7 @@ class Board:
         found: set[Outbox] = set()
         for flush in flushes:
             found |= self.listeners.get(flush.kind, set())
-            for symbol in flush.by_symbol:
+            for symbol in flush.symbols:
                 found |= self.listeners.get(f"{flush.kind}:{symbol}", set())
         return found
 
@@ -140,7 +143,7 @@ class Board:
         found = []
         for index in range(place - self.begin, len(self._ring)):
             flush = self._ring[index]
-            if flush.kind == kind and (not symbol or symbol in flush.by_symbol):
+            if flush.kind == kind and (not symbol or symbol in flush.symbols):
                 found.append((self.begin + index, flush))
         return found
 
@@ -191,6 +194,14 @@ class Board:
         forming = self._forming.get(part.name)
         if forming is not None and forming.minute <= part.minute:
             del self._forming[part.name]
+
+    def _shed(self) -> None:
+        """Keep of the flush that is no longer at hand the body only, and, one a turn, of those that a returning socket has asked for."""
+        old = len(self._ring) - FLUSHES_AT_HAND
+        if old > 0:
+            self._swept = (self._swept + 1) % old
+            self._ring[old - 1].shed()
+            self._ring[self._swept].shed()
 
     def _trim(self) -> None:
         drop = 0

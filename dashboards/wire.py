@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from functools import lru_cache
+from sys import intern
 from typing import Any, NamedTuple
 
 import msgspec
@@ -19,6 +20,7 @@ from marketdata.feed.events import Quote
 
 LOG_KEY = "live:log"  # a Redis stream; the id of an entry is its number
 BARS, QUOTES, PATTERNS, FEED, MARKET = "bars", "quotes", "patterns", "feed", "market"
+BY_SYMBOL = (BARS, QUOTES)
 SCOPES = {
     BARS: "read:bars",
     QUOTES: "read:bars",
@@ -229,15 +231,40 @@ class Part(NamedTuple):
     text: str
 
 
-class Flush(NamedTuple):
-    """One entry of the log: what one announcing process had to say at once."""
+class Flush:
+    """
+    One entry of the log: what one announcing process had to say at once.
 
-    seq: int
-    kind: str
-    at: str
-    body: str
-    parts: tuple[Part, ...]
-    by_symbol: dict[str, list[Part]]
+    Its parts weigh three times what the body does, so an old flush may `shed` them; they are cut from the body again when asked for.
+    """
+
+    __slots__ = ("_by_symbol", "_parts", "at", "body", "kind", "seq", "symbols")
+
+    def __init__(self, seq: int, kind: str, at: str, body: bytes) -> None:
+        self.seq, self.kind, self.at, self.body = seq, kind, at, body.decode()
+        self._parts: tuple[Part, ...] | None = _parts_of(kind, body)
+        self._by_symbol: dict[str, list[Part]] | None = None
+        self.symbols = tuple(dict.fromkeys(part.name for part in self._parts)) if kind in BY_SYMBOL else ()
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """Return what it consists of."""
+        if self._parts is None:
+            self._parts = _parts_of(self.kind, self.body.encode())
+        return self._parts
+
+    @property
+    def by_symbol(self) -> dict[str, list[Part]]:
+        """Return its parts by symbol; only bars and quotes have any."""
+        if self._by_symbol is None:
+            self._by_symbol = {}
+            for part in self.parts if self.symbols else ():
+                self._by_symbol.setdefault(part.name, []).append(part)
+        return self._by_symbol
+
+    def shed(self) -> None:
+        """Keep the body only."""
+        self._parts = self._by_symbol = None
 
 
 class _BarBody(msgspec.Struct):
@@ -284,22 +311,22 @@ _pattern_bodies, _pattern_keys = msgspec.json.Decoder(_PatternBody), msgspec.jso
 
 def read_flush(seq: int, kind: str, at: str, body: bytes) -> Flush:
     """Return an entry of the log. msgspec.DecodeError where `body` is not what `kind` says; an unknown kind has no parts."""
-    parts: tuple[Part, ...] = ()
+    return Flush(seq, kind, at, body)
+
+
+def _parts_of(kind: str, body: bytes) -> tuple[Part, ...]:
     if kind == BARS:
         keys = [(_bar_keys.decode(raw), raw) for raw in _bar_bodies.decode(body).bars]
-        parts = tuple(Part(key.s, key.t, key.forming, bytes(raw).decode()) for key, raw in keys)
-    elif kind == QUOTES:
-        parts = tuple(Part(_quote_keys.decode(raw).s, "", False, bytes(raw).decode()) for raw in _quote_bodies.decode(body).quotes)
-    elif kind == PATTERNS:
+        return tuple(Part(intern(key.s), key.t, key.forming, bytes(raw).decode()) for key, raw in keys)
+    if kind == QUOTES:
+        return tuple(Part(intern(_quote_keys.decode(raw).s), "", False, bytes(raw).decode()) for raw in _quote_bodies.decode(body).quotes)
+    if kind == PATTERNS:
         found = _pattern_bodies.decode(body)
-        parts = (*_pattern_parts(found.detections, retracted=False), *_pattern_parts(found.retracted, retracted=True))
-    elif kind == MARKET:
+        return (*_pattern_parts(found.detections, retracted=False), *_pattern_parts(found.retracted, retracted=True))
+    if kind == MARKET:
         rows = [(_market_keys.decode(raw), raw) for raw in _market_bodies.decode(body).surveys]
-        parts = tuple(Part(key.universe, key.as_of, False, bytes(raw).decode()) for key, raw in rows)
-    by_symbol: dict[str, list[Part]] = {}
-    for part in parts if kind in (BARS, QUOTES) else ():
-        by_symbol.setdefault(part.name, []).append(part)
-    return Flush(seq, kind, at, body.decode(), parts, by_symbol)
+        return tuple(Part(key.universe, key.as_of, False, bytes(raw).decode()) for key, raw in rows)
+    return ()
 
 
 def _pattern_parts(rows: list[msgspec.Raw], *, retracted: bool) -> Iterator[Part]:

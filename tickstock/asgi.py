@@ -1,6 +1,7 @@
 """HTTP and WebSocket, one process."""
 
 import asyncio
+import gc
 import os
 import socket
 from typing import Any
@@ -112,3 +113,7 @@ def _tapped(protocol: Any) -> Tap:
 
 counters.gauge("tickstock_sockets", open_sockets)
 application = ProtocolTypeRouter({"http": http, "websocket": Paced(URLRouter(websocket_urlpatterns))})
+
+# What was loaded stays for good: looking through it again would stop every page and socket for some tenths of a second, now and then
+gc.collect()
+gc.freeze()

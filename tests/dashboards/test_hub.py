@@ -489,6 +489,20 @@ def test_who_watches_the_market_is_told_which_surveys_are_new_and_a_slow_one_the
     assert {row["as_of"] for row in json.loads(board.snapshot("market"))["surveys"]} == {"2026-11-20T14:31:00Z", "2026-11-20T14:51:00Z"}
 
 
+async def test_old_flush_that_keeps_its_body_only_still_tells_a_returning_socket_all():
+    board = ready_board()
+    board.add(bars_flush(1, ("AAPL", 0, 1)))
+    for number in range(2, 60):
+        board.add(bars_flush(number, ("AAPL", number, number), ("MSFT", number, number)))
+    outbox = Outbox(board)
+    outbox.resume("bars:AAPL", 1)
+
+    (message,) = told(outbox)
+
+    assert [bar["c"] for bar in message["data"]["bars"]] == list(range(2, 60))
+    assert all(bar["s"] == "AAPL" for bar in message["data"]["bars"])
+
+
 # ---- straight onto the lines ------------------------------------------------------------------------------------------------------
 
 
