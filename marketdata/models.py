@@ -717,12 +717,26 @@ class Closure(models.Model):
         Session.objects.filter(date=self.date).delete()
 
 
+class HaltQuerySet(models.QuerySet["Halt"]):
+    """Questions to the trading pauses."""
+
+    def lasting_at(self, moment: datetime, *, symbol: str, traded_at: datetime | None) -> "Halt | None":
+        """Return the symbol's pause at a moment. One whose minute is before that of the last trade is over, though nobody heard its end."""
+        last = self.filter(symbol_id=symbol, began_at__lte=moment).order_by("-began_at").first()
+        over = (
+            last is None or (last.ended_at is not None and last.ended_at <= moment) or (traded_at is not None and traded_at > last.began_at)
+        )
+        return None if over else last
+
+
 class Halt(models.Model):
     """A trading pause as the LULD feed announced it: from `began_at` until trades or new bands came; None: it lasts."""
 
     symbol = models.ForeignKey(Symbol, on_delete=models.PROTECT, db_column="symbol", db_index=False, related_name="halts")
     began_at = models.DateTimeField()
     ended_at = models.DateTimeField(null=True, blank=True)
+
+    objects = HaltQuerySet.as_manager()
 
     class Meta:
         db_table = "halts"

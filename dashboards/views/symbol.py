@@ -18,7 +18,7 @@ from dashboards.views.live import Quote, _exchange_day, _near, _quote
 from marketdata.bars.interval import INTERVALS as BAR_INTERVALS
 from marketdata.bars.interval import INTRADAY, MINUTE, Candle, bucket, exchange_day, midnight
 from marketdata.intervals import candles
-from marketdata.models import BarRevision, DailyBar, Gap, GapState, Session, Symbol
+from marketdata.models import BarRevision, DailyBar, Gap, GapState, Halt, Session, Symbol
 from patterns.models import Detection, MarketSurvey
 
 LINES = {
@@ -112,6 +112,7 @@ def symbol(request: HttpRequest, symbol: str) -> HttpResponse:
         {
             "symbol": row,
             "quote": quote,
+            "halt": Halt.objects.lasting_at(moment, symbol=row.symbol, traded_at=quote.at),
             "asked": asked,
             "intervals": BAR_INTERVALS,
             "lines": [(name, words, name in asked.lines) for name, (words, _) in LINES.items()],

@@ -243,6 +243,8 @@ function showPrice() {
   lastShown = Date.now();
   const last = bars.get("1m").get(lastMinute());
   if (!last) return;
+  const halt = byId("halt");
+  if (halt && last.at > Date.parse(halt.dataset.began)) halt.remove(); // it trades again
   const cell = byId("price");
   const before = Number(cell.dataset.value ?? last.c);
   cell.dataset.value = last.c;

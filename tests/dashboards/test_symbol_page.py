@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dashboards.templatetags import wording
-from marketdata.models import Bar, BarRevision, Gap
+from marketdata.models import Bar, BarRevision, Gap, Halt
 from patterns.indicators.averages import exponential_average
 from tests.dashboards.test_pages import MINUTE, reader, store_bar, store_detection, this_minute  # noqa: F401 - the fixture
 
@@ -99,6 +99,24 @@ def test_the_detections_are_those_of_the_interval_that_is_shown(reader):  # noqa
     assert known("1d") == [daily.id]
     assert len(known("1m")) == 60
     assert known("30m") == []
+
+
+def test_a_symbol_that_is_paused_is_shown_as_halted_until_it_trades_again(reader):  # noqa: F811
+    store_bar("AAPL", "100", back=4)
+    began = this_minute() - 3 * MINUTE + timedelta(seconds=20)
+    halt = Halt.objects.create(symbol_id="AAPL", began_at=began)
+
+    def is_halted(**asked: str) -> bool:
+        return 'id="halt"' in reader.get("/symbols/AAPL/", asked).content.decode()
+
+    assert is_halted()
+    assert not is_halted(as_of=(began - MINUTE).isoformat())
+    halt.ended_at = began + MINUTE
+    halt.save()
+    assert not is_halted()
+    Halt.objects.update(ended_at=None)
+    store_bar("AAPL", "100", back=1)  # its end was never heard
+    assert not is_halted()
 
 
 def test_revisions_tell_what_a_minute_said_before(reader):  # noqa: F811
