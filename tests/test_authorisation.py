@@ -318,6 +318,7 @@ TOPICS = {
     "bars": "read:bars",
     "patterns": "read:patterns",
     "feed": "read:bars",
+    "quotes": "read:bars",
     "market": "read:market",
 }  # what a token needs; people may see all
 SOCKETS = ["ws/live", ""]  # the second refuses whatever is not the first
