@@ -24,7 +24,8 @@ from rest_framework.exceptions import AuthenticationFailed
 from accounts.authentication import lacks_second_factor, user_for_token
 from accounts.models import User
 from dashboards import wire
-from dashboards.hub import Hub, Line, Outbox, hub_of_this_process
+from dashboards.hub import Hub, hub_of_this_process
+from dashboards.outbox import Line, Outbox
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ SECONDS_OF_SILENCE = 10.0
 SECONDS_BETWEEN_CHECKS = 60.0
 SECONDS_BETWEEN_TRIES = 2.0
 
-LINE = "tickstock.line"  # the ASGI extension that gives a `hub.Line`, where the server has one
+LINE = "tickstock.line"  # the ASGI extension that gives an `outbox.Line`, where the server has one
 
 # Close codes. Those of 4xxx are ours and say what HTTP would
 POLICY, TOO_LARGE, RESTART, TRY_LATER = 1008, 1009, 1012, 1013

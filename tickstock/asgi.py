@@ -43,7 +43,7 @@ class Tap:
 
 
 class DirectLine:
-    """A connection under daphne on which whole frames are written as they are (a `dashboards.hub.Line`)."""
+    """A connection under daphne on which whole frames are written as they are (a `dashboards.outbox.Line`)."""
 
     def __init__(self, protocol: Any, tap: Tap) -> None:
         self._protocol = protocol

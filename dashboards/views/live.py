@@ -19,7 +19,8 @@ from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from dashboards import wire
-from dashboards.hub import Outbox, hub_of_this_process
+from dashboards.hub import hub_of_this_process
+from dashboards.outbox import Outbox
 from dashboards.templatetags.wording import NEW_YORK, iso, pattern_kinds
 from marketdata.bars.interval import INTERVALS as BAR_INTERVALS
 from marketdata.models import Bar, Session, Symbol

@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dashboards import receivers, wire
-from dashboards.hub import MERGED_BARS, Board, Hub, Outbox, hub_of_this_process
+from dashboards.hub import Hub, hub_of_this_process
+from dashboards.outbox import MERGED_BARS, Board, Outbox
 from dashboards.views import live
 from dashboards.wire import Flush
 from marketdata.feed.events import Quote
