@@ -9,6 +9,7 @@ and elsewhere for a quarter of an hour at most.
 import hashlib
 import ipaddress
 import unicodedata
+from collections.abc import Mapping
 from functools import cache
 from typing import NamedTuple
 
@@ -75,22 +76,29 @@ def forgive_tries(name: str, address: str) -> None:
 
 
 def take_request(caller: str, *, limit: int, seconds: int) -> int:
+    """Count one request of this caller, as `take_requests` does."""
+    return take_requests({caller: limit}, seconds=seconds)
+
+
+def take_requests(limits: Mapping[str, int], *, seconds: int) -> int:
     """
-    Count one request of this caller. Returns how many seconds to wait where the limit is passed, else 0.
+    Count one request of each caller, named with its limit. Returns how many seconds to wait where one is passed, else 0.
 
     0 as well where Redis does not answer: reading must not depend on it.
     """
-    key = f"requests:{_hash(caller)}"
     client = _client()
     try:
         with client.pipeline() as batch:
-            batch.set(key, 0, ex=seconds, nx=True)
-            batch.incr(key)
-            batch.ttl(key)
-            _, count, left = batch.execute()
+            for key in (f"requests:{_hash(caller)}" for caller in limits):
+                batch.set(key, 0, ex=seconds, nx=True)
+                batch.incr(key)
+                batch.ttl(key)
+            answers = batch.execute()
     except redis.RedisError:
         return 0
-    return max(1, left) if count > limit else 0
+    return max(
+        max(1, left) if count > limit else 0 for limit, count, left in zip(limits.values(), answers[1::3], answers[2::3], strict=True)
+    )
 
 
 def use_code(user_id: int, code: str) -> bool:

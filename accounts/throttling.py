@@ -23,10 +23,10 @@ class RequestThrottle(BaseThrottle):
     def allow_request(self, request: Request, view: "APIView") -> bool:  # noqa: ARG002 - DRF's signature
         """Return whether this request is within both limits."""
         place = limits.network_of(request.META.get("REMOTE_ADDR", ""))
-        waits = [limits.take_request(f"address {place}", limit=settings.API_REQUESTS_PER_ADDRESS, seconds=WINDOW_SECONDS)]
+        callers = {f"address {place}": settings.API_REQUESTS_PER_ADDRESS}
         if request.user.is_authenticated:
-            waits.append(limits.take_request(f"user {request.user.pk}", limit=settings.API_REQUESTS_PER_USER, seconds=WINDOW_SECONDS))
-        self._wait = max(waits)
+            callers[f"user {request.user.pk}"] = settings.API_REQUESTS_PER_USER
+        self._wait = limits.take_requests(callers, seconds=WINDOW_SECONDS)
         return not self._wait
 
     def wait(self) -> float | None:

@@ -40,6 +40,7 @@ from marketdata.serializers import (
     SymbolRow,
     SymbolsAnswer,
     SymbolsQuery,
+    TickRow,
     TicksAnswer,
     TicksQuery,
     UniverseAnswer,
@@ -67,10 +68,10 @@ class RecentTicks(APIView):
         bars = Bar.objects.of(asked["symbol"]).whole().newest_first()
         if since := asked.get("since"):
             bars = bars.after(since)
-        newest = list(bars[: asked["limit"]])
+        newest = list(bars.values(*TickRow().fields)[: asked["limit"]])  # the columns bear the names of the answer
         if not newest:
             _ensure_known(asked["symbol"])
-        return Response(TicksAnswer({"symbol": asked["symbol"], "count": len(newest), "ticks": newest[::-1]}).data)
+        return Response({"symbol": asked["symbol"], "count": len(newest), "ticks": newest[::-1]})
 
 
 class Bars(APIView):

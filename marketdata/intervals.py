@@ -132,11 +132,12 @@ def candles(
     With `as_of` from the rows as they stood then; splits of a later day are not known then either.
     """
     asked = _Asked(symbol, start or EARLIEST, end or LATEST, forward, limit, as_of, as_of or now)
-    adjustment = Adjustment(_splits(symbol, until=exchange_day(asked.now)) if adjusted else ())
+    splits = _splits(symbol, until=exchange_day(asked.now)) if adjusted else []
+    adjustment = Adjustment(splits)
     if interval == "1w":
         return _weeks(asked, adjustment)
     found = _days(asked, day_from(asked.start), day_from(asked.end)) if interval == "1d" else _intraday(asked, interval)
-    return [adjustment.apply(candle) for candle in found]
+    return [adjustment.apply(candle) for candle in found] if splits else found
 
 
 def _splits(symbol: str, *, until: date) -> list[SplitRatio]:

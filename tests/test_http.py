@@ -96,6 +96,21 @@ def test_an_error_of_ours_says_nothing_about_our_insides(monkeypatch, db):
     assert b"secret" not in answer.content
 
 
+@pytest.mark.parametrize("path", ["/accounts/sessions/", "/streaming/"])
+def test_a_page_without_the_database_is_503_in_words_and_not_500(path, monkeypatch, db):
+    def away(*_):
+        raise OperationalError("no route to 10.0.0.7")
+
+    client = session_client(make_user(), raise_request_exception=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(connections["default"], "cursor", away)
+        answer = client.get(path)
+
+    assert (answer.status_code, answer["Retry-After"]) == (503, "5")
+    assert b"database does not answer" in answer.content
+    assert b"10.0.0.7" not in answer.content
+
+
 def test_a_database_that_is_away_is_told_as_503(monkeypatch, db):
     def away(*_):
         raise OperationalError("connection refused to host db.internal")

@@ -92,6 +92,11 @@ COMMAND_ROLES = {
 }
 
 
+# The web process alone keeps connections for its next requests. One to a machine that vanished must end by itself, not with the request
+KEPT_CONNECTIONS = 12
+SHORT_LINES = {"keepalives_idle": 30, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 10_000}
+
+
 def _role() -> str:
     """Return the role of the running command, empty for the owner."""
     program = Path(sys.argv[0])
@@ -112,6 +117,7 @@ def _database(url: str, *, role: str = "", variable: str = "DATABASE_URL") -> di
     known = {"dbname", "user", "password", "host", "port", "options"}
     waiting = f"-c lock_timeout={MIGRATION_LOCK_SECONDS}s " if COMMAND in {"migrate", "prepare"} else ""
     options = f"-c timezone=UTC {waiting}{f'-c role={role} ' if role else ''}{parts.get('options') or ''}".strip()
+    is_web = _role() == "app_web"
     return {
         "ENGINE": "marketdata.timescale_backend",
         "NAME": parts.get("dbname") or "",
@@ -120,7 +126,10 @@ def _database(url: str, *, role: str = "", variable: str = "DATABASE_URL") -> di
         "HOST": parts.get("host") or "",
         "PORT": str(parts.get("port") or ""),
         "CONN_MAX_AGE": 0,  # Django: persistent connections must be off under ASGI
-        "OPTIONS": {"connect_timeout": 5, "options": options} | {key: value for key, value in parts.items() if key not in known},
+        "KEPT_CONNECTIONS": KEPT_CONNECTIONS if is_web else 0,
+        "OPTIONS": {"connect_timeout": 5, "options": options}
+        | (SHORT_LINES if is_web else {})
+        | {key: value for key, value in parts.items() if key not in known},
         "TEST": {"NAME": f"test_{parts.get('dbname') or 'tickstock'}"},
     }
 

@@ -6,10 +6,12 @@ Dividends are not taken out, as Massive's `adjusted=true` does not either. Exact
 
 from bisect import bisect_right
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from decimal import ROUND_HALF_EVEN, Decimal, localcontext
 from fractions import Fraction
+
+from msgspec.structs import replace
 
 from marketdata.bars.interval import Candle, exchange_day
 

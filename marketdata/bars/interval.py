@@ -6,11 +6,13 @@ o'clock in New York; the one in which its clocks change is 3 or 5 hours long. A 
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal, localcontext
 from itertools import groupby
 from zoneinfo import ZoneInfo
+
+import msgspec
+from msgspec.structs import replace
 
 NEW_YORK = ZoneInfo("America/New_York")
 MINUTE = timedelta(minutes=1)
@@ -20,8 +22,7 @@ LONGEST_BUCKET = {name: minutes if minutes <= 60 else minutes + 60 for name, min
 PRICE = Decimal("0.000001")  # to which a mean price is rounded
 
 
-@dataclass(frozen=True, slots=True)
-class Candle:
+class Candle(msgspec.Struct, frozen=True):
     """
     One bar of any interval as it is read: it covers [start, end).
 

@@ -6,15 +6,23 @@ composite primary key, adds an index that we do not want, and crashes on a serve
 """
 
 import logging
+import select
+import time
+from collections import defaultdict, deque
 from typing import Any
 
 from django.db.backends.postgresql import base as postgresql
+from django.db.backends.postgresql.psycopg_any import IsolationLevel
 from django.db.utils import DatabaseError
+from psycopg import Connection
+from psycopg.pq import TransactionStatus
 from timescale.db.backends.postgresql.base import DatabaseWrapper as TimescaleWrapper
 from timescale.db.backends.postgresql.schema import TimescaleSchemaEditor
 from timescale.db.models.fields import TimescaleDateTimeField
 
 log = logging.getLogger(__name__)
+KEPT_SECONDS = 60.0
+_kept: dict[str, deque[tuple[Connection, float]]] = defaultdict(deque)  # by alias: connections that wait for the next request, since when
 
 
 class SchemaEditor(TimescaleSchemaEditor):  # type: ignore[misc]  # the package has no types
@@ -43,6 +51,33 @@ class DatabaseWrapper(TimescaleWrapper):  # type: ignore[misc]  # the package ha
 
     SchemaEditorClass = SchemaEditor
 
+    def get_new_connection(self, conn_params: dict[str, Any]) -> Connection:
+        """
+        Return one that an earlier request has left, else a new one.
+
+        Django's own pool (psycopg_pool) makes each request wait two seconds and more while the server is away or was just started again;
+        this one fails as fast as a connection without a pool.
+        """
+        kept = _kept[self.alias]
+        while kept:
+            try:
+                connection, since = kept.pop()
+            except IndexError:  # another thread was faster
+                break
+            if time.monotonic() - since < KEPT_SECONDS and _is_quiet(connection):
+                self.isolation_level = IsolationLevel.READ_COMMITTED
+                return connection
+            connection.close()
+        return super().get_new_connection(conn_params)
+
+    def _close(self) -> None:
+        connection, most = self.connection, self.settings_dict.get("KEPT_CONNECTIONS", 0)
+        if connection is not None and len(_kept[self.alias]) < most and _may_stay(connection):
+            _kept[self.alias].append((connection, time.monotonic()))
+            self.connection = None
+        else:
+            super()._close()
+
     def has_timescaledb(self) -> bool:
         """Return whether this database has the extension."""
         with self.cursor() as cursor:
@@ -63,3 +98,15 @@ class DatabaseWrapper(TimescaleWrapper):  # type: ignore[misc]  # the package ha
         except DatabaseError as error:  # "must be preloaded" is fatal and ends the session
             log.warning("TimescaleDB is there but could not be enabled, tables stay plain: %s", error)
             self.close()
+
+
+def _may_stay(connection: Connection) -> bool:
+    """Return whether the next request finds it as a new one: alive, in autocommit, in no transaction."""
+    return not connection.closed and connection.autocommit and connection.info.transaction_status == TransactionStatus.IDLE
+
+
+def _is_quiet(connection: Connection) -> bool:
+    """Return whether nothing has come on it since: a server that ends a connection says so, or closes it."""
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    return not poll.poll(0)
