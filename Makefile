@@ -4,7 +4,7 @@ PYTHON ?= python3
 V := .venv/bin/python
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 .DEFAULT_GOAL := help
-.PHONY: help run test faults lint install bench clean
+.PHONY: help run test faults lint install bench audit clean
 
 help:
 	@echo "make run [PORT=8000]   the whole stack; prints the address and the first login"
@@ -12,6 +12,7 @@ help:
 	@echo "make faults            every fault at its full size and number, within 20 minutes"
 	@echo "make bench [ARGS=--json] measures against limits and peers"
 	@echo "make lint              ruff, mypy, import contracts"
+	@echo "make audit             asks PyPI for known weaknesses of the pinned versions"
 
 install: .venv/base
 
@@ -49,6 +50,15 @@ bench: .venv/test .cache/peers/done
 .cache/peers/done: requirements/bench.txt
 	$(PYTHON) -m venv .cache/peers
 	.cache/peers/bin/python -m pip install -q -r requirements/bench.txt
+	@touch $@
+
+# Strict: where the service does not answer it fails, instead of finding nothing wrong
+audit: .cache/audit/done
+	@.cache/audit/bin/pip-audit --strict --no-deps --disable-pip -r requirements/constraints.txt
+
+.cache/audit/done: requirements/audit.txt
+	$(PYTHON) -m venv .cache/audit
+	.cache/audit/bin/python -m pip install -q -r requirements/audit.txt
 	@touch $@
 
 lint: .venv/dev

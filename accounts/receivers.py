@@ -7,6 +7,7 @@ every minute, so a message lost with Redis delays their end, no more.
 
 import asyncio
 import logging
+import time
 from typing import Any
 
 import redis
@@ -21,6 +22,7 @@ from django.db.models.signals import m2m_changed, post_migrate, post_save
 from django.dispatch import receiver
 from django.http import HttpRequest
 
+from accounts.middleware import renew
 from accounts.models import ROLE_PERMISSIONS, ApiToken, Role, User
 
 log = logging.getLogger(__name__)
@@ -71,7 +73,10 @@ def close_after_revoking(instance: ApiToken, created: bool, **_: Any) -> None:
 
 @receiver(user_logged_in)
 def note_sign_in(user: User, request: HttpRequest | None, **_: Any) -> None:
-    """Write a line of the security log."""
+    """Start the session's clock, and write a line of the security log."""
+    if request is not None and hasattr(request, "session"):
+        request.session.pop("began_at", None)  # of whoever used this session before
+        renew(request.session, now=time.time())
     log.info("user %s signed in from %s", user.pk, _address(request))
 
 

@@ -4,6 +4,7 @@ import gzip
 import json
 import logging
 import re
+import socket
 import threading
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -24,6 +25,7 @@ from tests.people import PASSWORD, bearer, make_token, make_user, session_client
 from tests.processes import wait_until
 from tickstock import tracing
 from tickstock.attempts import CountedTask
+from tickstock.celery import Pulse
 from tickstock.counters import GAUGES_KEY, KEY, Counters, counters
 from tickstock.logs import ErrorTable, JsonLines
 
@@ -195,6 +197,29 @@ def test_sign_ins_refusals_tokens_and_changes_in_the_admin_are_kept(db):
     assert "wrong" not in json.dumps(list(AuditEntry.objects.filter(actor="chief").values("actor", "target", "detail")))
 
 
+def test_a_denial_is_a_line_with_who_and_what_and_a_row_where_something_was_to_be_changed(db, caplog):
+    user = make_user("curious")
+    token, secret = make_token(user, scopes=["read:bars"])
+    Client().get("/api/patterns/", headers=bearer(secret))
+    for _ in range(2):
+        Client().post("/api/jobs/", {"kind": "repair"}, content_type="application/json", headers=bearer(secret))
+    session_client(user).get("/accounts/people/")
+    Client(enforce_csrf_checks=True).post("/accounts/login/", {"username": "curious", "password": "a secret"})
+
+    lines = [record.getMessage() for record in caplog.records if record.name == "tickstock.middleware"]
+    who = f"user {user.pk}"
+    assert lines == [
+        f"{who} with token {token.prefix} may not GET /api/patterns/, from 127.0.0.1",
+        *[f"{who} with token {token.prefix} may not POST /api/jobs/, from 127.0.0.1"] * 2,
+        f"{who} may not GET /accounts/people/, from 127.0.0.1",
+        "nobody known may not POST /accounts/login/, from 127.0.0.1",
+    ]
+    rows = AuditEntry.objects.filter(actor="curious", action="denied").values_list("target", "address")
+    assert list(rows) == [(f"POST /api/jobs/ with token {token.prefix}", "127.0.0.1")]
+    assert secret not in caplog.text
+    assert "a secret" not in caplog.text
+
+
 def test_the_past_is_not_edited_and_forgotten_when_its_time_is_over(db, settings):
     entry = AuditEntry.objects.create(actor="ada", action="sign-in")
     entry.actor = "eve"
@@ -207,6 +232,29 @@ def test_the_past_is_not_edited_and_forgotten_when_its_time_is_over(db, settings
     left = AuditEntry.objects.filter(actor__in=["ada", "old"])  # earlier tests committed entries of their own
     assert list(left.values_list("actor", flat=True)) == ["ada"]
     assert session_client(make_user("staff", is_staff=True, is_superuser=True)).get("/admin/marketdata/auditentry/").status_code == 200
+
+
+# ---- a worker under systemd
+
+
+class Consumer:
+    """What the step is given: the timer, which runs at once what it is to repeat."""
+
+    class timer:  # noqa: N801
+        @staticmethod
+        def call_repeatedly(seconds, function, arguments):
+            function(*arguments)
+
+
+@pytest.mark.parametrize("form", ["{folder}/notify", "@{folder}/notify"])
+def test_a_worker_tells_systemd_that_it_lives_at_once_and_again_and_again(form, tmp_path, monkeypatch):
+    address = form.format(folder=tmp_path)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(address.replace("@", "\0"))
+        monkeypatch.setenv("NOTIFY_SOCKET", address)
+        Pulse(Consumer()).start(Consumer())
+
+        assert [systemd.recv(100) for _ in range(2)] == [b"WATCHDOG=1"] * 2
 
 
 # ---- tasks that fail

@@ -5,10 +5,12 @@ from typing import Any
 
 from django.contrib.admin.models import ADDITION, CHANGE, DELETION, LogEntry
 from django.contrib.auth.signals import user_logged_in, user_logged_out, user_login_failed
+from django.db import DatabaseError
 from django.db.models.signals import post_save
 from django.dispatch import receiver
 from django.http import HttpRequest
 
+from accounts import limits
 from accounts.models import ApiToken, User
 from marketdata.models import AuditEntry, Job
 
@@ -76,3 +78,12 @@ def note_job(instance: Job, created: bool, update_fields: frozenset[str] | None 
         _note("job asked", name=instance.asked_by, target=f"{instance.kind} {instance.pk}", options=instance.options)
     elif update_fields and "cancel_asked_by" in update_fields:
         _note("job cancelled", name=instance.cancel_asked_by, target=f"{instance.kind} {instance.pk}")
+
+
+def note_denial(user: User, request: HttpRequest, what: str) -> None:
+    """Somebody wanted to change what is not theirs to change; one row a minute for the same, so that a program that insists fills no table."""
+    try:
+        if limits.take_request(f"denied {user.pk} {what}", limit=1, seconds=60) == 0:
+            _note("denied", user=user, request=request, target=what)
+    except DatabaseError as error:
+        log.warning("The denial of %s to user %s could not be noted: %s", what, user.pk, error)

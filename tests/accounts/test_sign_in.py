@@ -4,12 +4,15 @@ import asyncio
 import contextlib
 import secrets
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import pytest
 from asgiref.sync import async_to_sync
 from channels.layers import get_channel_layer
+from django.contrib.sessions.models import Session
 from django.core.exceptions import NON_FIELD_ERRORS
 from django.db import connection
+from django.utils import timezone
 
 from accounts import limits
 from tests.people import PASSWORD, make_token, make_user, session_client, stranger, token_client
@@ -208,3 +211,52 @@ def test_the_security_log_has_one_line_a_failure_whatever_the_name(caplog):
     assert len(lines) == 1
     assert "\n" not in lines[0]
     assert "wrong" not in lines[0]
+
+
+# ---- a session that nobody uses
+
+
+def rewind(client, **seconds) -> None:
+    """Let the session's times lie in the past, as its row would say by then."""
+    session = client.session
+    for name, ago in seconds.items():
+        session[name] = session[name] - ago
+    session.save()
+
+
+def test_a_session_without_a_request_ends_after_the_idle_time(settings):
+    client = session_client(make_user())
+    row = Session.objects.get(pk=client.session.session_key)
+    idle = row.expire_date - timezone.now()
+    assert timedelta(seconds=settings.SESSION_IDLE_SECONDS) - idle < timedelta(minutes=1)
+
+    Session.objects.filter(pk=row.pk).update(expire_date=timezone.now() - timedelta(seconds=1))
+    assert client.get("/accounts/sessions/")["Location"].startswith("/accounts/login/")
+
+
+def test_a_request_renews_the_session_once_in_five_minutes():
+    client = session_client(make_user())
+    before = client.session["seen_at"]
+    client.get("/health")
+    assert client.session["seen_at"] == before
+
+    rewind(client, seen_at=400)
+    client.get("/health")
+    assert client.session["seen_at"] >= before
+
+
+def test_no_use_carries_a_session_beyond_its_whole_age(settings):
+    client = session_client(make_user())
+    rewind(client, seen_at=400, began_at=settings.SESSION_COOKIE_AGE - 600)
+
+    client.get("/health")
+
+    left = Session.objects.get(pk=client.session.session_key).expire_date - timezone.now()
+    assert timedelta(minutes=8) < left < timedelta(minutes=11)
+
+
+def test_a_token_makes_no_session():
+    client = token_client(make_user())
+    client.get("/api/universes/")
+
+    assert not Session.objects.exists()
