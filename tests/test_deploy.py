@@ -16,6 +16,7 @@ DEPLOY = ROOT / "docs/deploy"
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
 SERVICES = COMPOSE["services"]
 OURS = {name: service for name, service in SERVICES.items() if "build" in service}
+CADDY = (DEPLOY / "Caddyfile").read_text()
 UNITS = {path.name: path.read_text() for path in DEPLOY.glob("*.service")}
 LISTED = set(re.findall(r"^([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
 
@@ -84,6 +85,14 @@ def test_every_variable_in_compose_is_one_that_is_read_and_no_secret_is_written_
         assert name.startswith("${"), name
     for variable in re.findall(r"\$\{(\w*(?:PASSWORD|KEY))[^:}]*\}", text):
         assert f"${{{variable}}}" not in text, f"{variable} would be empty in silence; write :? and why"
+
+
+def test_whoever_asks_whether_a_web_process_lives_names_a_host_that_it_lets_in():
+    web = SERVICES["web"]
+    allowed = re.sub(r"\$\{SITE_HOST[^}]*\}", "desk.example.com", web["environment"]["ALLOWED_HOSTS"]).split(",")
+    asked = re.findall(r"'Host': '([^']+)'", web["healthcheck"]["test"][-1]) + re.findall(r"^\s+Host (\S+)$", CADDY, re.MULTILINE)
+
+    assert (len(asked), set(asked) <= set(allowed)) == (2, True), asked
 
 
 def test_nothing_secret_or_large_enters_the_image():

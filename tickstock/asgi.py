@@ -133,8 +133,6 @@ def _tapped(protocol: Any) -> Tap:
     return tap
 
 
-gc.collect()
-gc.freeze()  # what is loaded stays: without it a full collection walks 200,000 objects, 0.1 s in the middle of somebody's request
 counters.gauge("tickstock_sockets", open_sockets)
 application = ProtocolTypeRouter({"http": http, "websocket": Paced(URLRouter(websocket_urlpatterns))})
 

@@ -1,15 +1,16 @@
 """The Celery app, the whole beat table, and how long each task took."""
 
 import os
+import socket
 import time
 import warnings
 from typing import Any
 
-from celery import Celery
+from celery import Celery, bootsteps
 from celery.exceptions import SecurityWarning
 from celery.signals import task_postrun, task_prerun, worker_ready
 
-from tickstock import tracing
+from tickstock import env, tracing
 from tickstock.counters import counters
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tickstock.settings")  # noqa: TID251 - Celery's own entry, before settings
@@ -35,6 +36,32 @@ app.conf.beat_schedule = {
     "measure-disk": {"task": "tickstock.tasks.measure_disk", "schedule": 3600.0, "options": {"expires": 3600}},
     "prune-records": {"task": "marketdata.tasks.prune_records", "schedule": 3600.0, "options": {"expires": 3600}},
 }
+
+PULSE_SECONDS = 10
+
+
+class Pulse(bootsteps.StartStopStep):
+    """
+    Tell systemd that the worker's consumer lives, where a unit with WatchdogSec asks for it: what falls silent is ended and started again.
+
+    The word comes from the consumer's own timer, so a stopped process and a hung loop give none.
+    """
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def start(self, parent: Any) -> None:
+        """Begin anew with each connection to the broker: its end clears the timer."""
+        if address := env.text("NOTIFY_SOCKET"):
+            _beat_pulse(address)
+            parent.timer.call_repeatedly(PULSE_SECONDS, _beat_pulse, (address,))
+
+
+def _beat_pulse(address: str) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as line:
+        line.sendto(b"WATCHDOG=1", f"\0{address[1:]}" if address.startswith("@") else address)
+
+
+app.steps["consumer"].add(Pulse)
 
 
 @worker_ready.connect

@@ -28,6 +28,7 @@ ANSWER_SECONDS = 3.0
 REDIS_SECONDS = 2.0
 STREAM_SILENCE = timedelta(seconds=15)
 WORKER_SILENCE = timedelta(seconds=30)
+SILENT = "no sign of life"
 STREAMING_STATES = {"live", "delayed", "replay"}
 
 # Bounded: threads that wait for a dead server stay few, and further questions time out in the queue
@@ -108,7 +109,7 @@ def _ask_feed() -> None:
         raise NotReadyError("has never run: start stream_ticks")
     newest = max(rows, key=lambda row: row.at)
     if _silence(newest) > STREAM_SILENCE:
-        raise NotReadyError(f"no sign of life for {_silence(newest).total_seconds():.0f} s")
+        raise NotReadyError(f"{SILENT} for {_silence(newest).total_seconds():.0f} s")
     division = newest.part.rpartition("/")[2]
     alive = [row for row in rows if row.part.endswith(f"/{division}") and _silence(row) <= STREAM_SILENCE]
     if division.isdecimal() and len(alive) < int(division):
@@ -142,7 +143,7 @@ def _ask_worker() -> None:
     if not rows:
         raise NotReadyError("has never run: start the Celery worker and beat")
     if _silence(rows[0]) > WORKER_SILENCE:
-        raise NotReadyError(f"no sign of life for {_silence(rows[0]).total_seconds():.0f} s")
+        raise NotReadyError(f"{SILENT} for {_silence(rows[0]).total_seconds():.0f} s")
 
 
 def _rows_of(part: str) -> list[Heartbeat]:

@@ -24,9 +24,12 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from tickstock import embedded, env
+from tickstock.watch import PING_SECONDS, Watch
 
 STARTS_A_MINUTE = 5
 GRACE_SECONDS = 20.0  # the stream needs up to 16 s where database and broker hang
+HUNG_SECONDS = 5.0  # what does nothing has little to end in order
+SPOKEN_OF = {"feed": "stream"}  # /ready's word for it
 FEED_SECONDS = 20.0
 WEB_SECONDS = 60.0
 PYTHON = [sys.executable, "-u"]
@@ -192,6 +195,9 @@ class Command(BaseCommand):
                 "history", ["manage.py", "import_history", "massive", "--timespan", "day", "--missing", "--corporate-actions"], once=True
             )
         self._greet(web, port, password)
+        ping = [*PYTHON, "-m", "celery", "--quiet", "-A", "tickstock", "inspect", "--timeout", str(PING_SECONDS), "ping"]
+        self._silence = Watch(f"http://127.0.0.1:{port}/ready", ping, self._environment, self._stopping)
+        self._silence.start()
         self._watch()
 
     def _base_environment(self, options: dict[str, Any]) -> dict[str, str]:
@@ -265,13 +271,17 @@ class Command(BaseCommand):
     # -- life -------------------------------------------------------------------------------------------------------------------------
 
     def _watch(self) -> None:
-        """Start dead parts again, ever later; give up on one that cannot live."""
+        """Start dead parts again, ever later; end those that live and do nothing; give up on one that cannot live."""
         while not self._stopping.wait(0.25):
             for name in self._embedded:
                 if not embedded.holder_runs(name, settings.DATA_DIR):
                     say("up", f"the embedded {name} is gone and is started again")
                     embedded.ensure(name, settings.DATA_DIR)
+            silent = {SPOKEN_OF.get(name, name) for name in self._silence.suspects()}
             for part in self._parts:
+                if part.name in silent and part.alive:
+                    say("up", f"{part.name} runs and gives no sign of life: it is ended")
+                    part.stop(HUNG_SECONDS)
                 self._revive(part)
 
     def _revive(self, part: Part) -> None:
