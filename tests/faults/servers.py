@@ -109,7 +109,8 @@ def beat(server: KillableRedis, folder: Path, *, name: str) -> Part:
 
 
 def environment(server: KillableRedis) -> dict[str, str]:
-    return command_environment(REDIS_URL=server.url, CELERY_BROKER_URL=server.broker, LOG_DB_ENABLED="1")
+    broker = os.environ.get("FAULTS_BROKER_URL", server.broker)  # another broker beside the Redis of the test: amqp://…
+    return command_environment(REDIS_URL=server.url, CELERY_BROKER_URL=broker, LOG_DB_ENABLED="1")
 
 
 def settled(value, seconds: float = 120, quiet: float = 3.0):
