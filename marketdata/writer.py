@@ -111,7 +111,8 @@ _CHANGED_COUNT = """
 SELECT count(*) FILTER (WHERE before.symbol IS NULL), count(before.symbol) FROM stored LEFT JOIN before USING (symbol, timestamp)
 """
 
-_UPSERT_DAYS = """
+# A feed that agrees with what was made of the minutes still makes the day its own: only then it is final, and counts as compared
+_UPSERT_DAYS = f"""
 INSERT INTO ohlcv_daily AS day (symbol, date, open, high, low, close, volume, vwap, trades, source, source_version, updated_at)
 SELECT symbol, date, open, high, low, close, volume, vwap, trades, source, source_version, clock_timestamp()
 FROM staged_days ORDER BY symbol, date
@@ -120,9 +121,10 @@ ON CONFLICT (symbol, date) DO UPDATE SET
     vwap = coalesce(excluded.vwap, day.vwap), trades = coalesce(excluded.trades, day.trades),
     source = excluded.source, source_version = excluded.source_version, updated_at = excluded.updated_at
 WHERE (excluded.source, excluded.source_version) >= (day.source, day.source_version)
-  AND (day.open, day.high, day.low, day.close, day.volume) IS DISTINCT FROM
-      (excluded.open, excluded.high, excluded.low, excluded.close, excluded.volume)
-"""
+  AND ((day.open, day.high, day.low, day.close, day.volume) IS DISTINCT FROM
+       (excluded.open, excluded.high, excluded.low, excluded.close, excluded.volume)
+    OR (day.source = {Source.MADE_DAY.value} AND excluded.source <> day.source))
+"""  # noqa: S608 - a number of this program
 
 # Prices of the regular session, volume of the whole day, as the vendor's daily bars have them
 _STAGE_MADE_DAYS = """

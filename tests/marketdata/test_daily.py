@@ -83,6 +83,23 @@ def test_a_bar_of_the_feed_replaces_one_from_minutes_and_never_the_other_way(ses
     assert Reconciliation.objects.count() == 1
 
 
+def test_a_bar_of_the_feed_that_agrees_makes_the_day_its_own(session, writer):
+    writer.write(minutes())
+    prove("AAPL")
+    make_days(session, ["AAPL"], writer, now=OVER)
+    assert reconcile_days(session, now=OVER) is None
+
+    same = DailySnapshot("AAPL", TODAY, 10.0, 12.5, 9.5, 12.0, 355 * SHARE, None, None, 40, 1)
+    assert [writer.write_days([same]) for _ in range(2)] == [1, 0]
+
+    assert stored() == (10, Decimal("12.5"), Decimal("9.5"), 12, 355, Source.SETTLED)
+    assert newest_days(["AAPL"]) == {"AAPL": TODAY}
+    (day,) = candles("AAPL", "1d", start=None, end=None, forward=False, limit=1, now=OVER)
+    assert day.final
+    report = reconcile_days(session, now=OVER)
+    assert (report.compared, report.matched, report.differing) == (1, 1, 0)
+
+
 def test_the_feeds_day_is_fetched_and_a_day_that_nobody_asked_for_is_not_stored(session, writer):
     class Days(RestHistory):
         def _aggregates(self, symbol, timespan, first, last):
