@@ -7,8 +7,10 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 import numpy as np
+import polars as pl
 from django.db import connection
 from django.db.models import Count, Max
+from numpy.typing import NDArray
 
 from marketdata.bars.window import Floats, Integers
 from marketdata.models import Session, Split
@@ -22,37 +24,35 @@ HALF_HOUR_MS = 1_800_000
 MOST_HALF_HOURS = 50  # of a day of 25 hours
 
 
-def _gathered(statement: str, parameters: dict[str, Any], layout: np.dtype[Any]) -> tuple[Integers, np.ndarray[Any, Any]]:
-    """
-    Return (row of the symbol, bar) of a statement that gives each symbol's bars as one run of bytes.
+Columns = dict[str, NDArray[Any]]
+_PRICES = ("open", "high", "low", "close", "volume")
 
-    A message a symbol instead of one a bar: of millions of bars that is most of the time.
+
+def _gathered(statement: str, parameters: dict[str, Any], *, at: str) -> Columns:
     """
-    places: list[int] = []
-    runs: list[bytes] = []
+    Return the columns row, `at` and the prices of a statement that gives each symbol's bars as lines of one text.
+
+    A message a symbol instead of one a bar, and text instead of floats: PostgreSQL makes a float of a numeric by way of its text.
+    """
+    schema = {"row": pl.Int64, at: pl.Int64, **dict.fromkeys(_PRICES, pl.Float64)}
     with connection.cursor() as cursor, cursor.copy(statement, parameters) as copy:
-        copy.set_types(["int4", "bytea"])
-        for place, run in copy.rows():
-            places.append(place)
-            runs.append(run)
-    lengths = np.array([len(run) // layout.itemsize for run in runs], dtype=np.int64)
-    return np.repeat(np.array(places, dtype=np.int64), lengths), np.frombuffer(b"".join(runs), dtype=layout)
+        copy.set_types(["bytea"])  # the text as it comes: nothing in it needs to be decoded
+        text = b"\n".join(lines for (lines,) in copy.rows())
+    found = pl.read_csv(text, has_header=False, schema=schema) if text else pl.DataFrame(schema=schema)
+    return {name: found[name].to_numpy() for name in schema}
 
 
 # ---- daily bars -------------------------------------------------------------------------------------------------------------------------
 
-_PRICES = ("open", "high", "low", "close", "volume")
-_SENT = " || ".join(f"float8send(bar.{name}::float8)" for name in _PRICES)
-_DAY = np.dtype([("day", ">i4"), *((name, ">f8") for name in _PRICES)])
-_DAYS = f"""
+_DAYS = """
 COPY (
-    SELECT asked.row::int4 - 1, string_agg(int4send(bar.date - date '0001-01-01' + 1) || {_SENT}, ''::bytea)
+    SELECT string_agg(concat_ws(',', asked.row - 1, bar.date - date '0001-01-01' + 1, open, high, low, close, volume), E'\\n')
     FROM unnest(%(symbols)s::text[]) WITH ORDINALITY AS asked(symbol, row)
     JOIN ohlcv_daily AS bar ON bar.symbol = asked.symbol::varchar
     WHERE bar.date >= %(first)s
     GROUP BY asked.row
 ) TO STDOUT (FORMAT BINARY)
-"""  # noqa: S608 - made of this module's own names
+"""
 
 
 def first_day(day: date) -> date:
@@ -62,18 +62,18 @@ def first_day(day: date) -> date:
 
 def read_days(symbols: Sequence[str], first: date) -> Panel:
     """Return the stored daily bars from `first` on, unadjusted."""
-    row, rows = _gathered(_DAYS, {"symbols": list(symbols), "first": first}, _DAY)
-    order = np.argsort(row << 24 | rows["day"].astype(np.int64), kind="stable")
-    row, rows = row[order], rows[order]
+    bars = _gathered(_DAYS, {"symbols": list(symbols), "first": first}, at="day")
+    order = np.argsort(bars["row"] << 24 | bars["day"], kind="stable")
+    row = bars["row"][order]
     counts = np.bincount(row, minlength=len(symbols))
     width = int(counts.max(initial=0))
     column = width - counts[row] + np.arange(len(row)) - np.concatenate(([0], np.cumsum(counts)[:-1])).astype(np.int64)[row]
     day = np.full((len(symbols), width), NO_DAY, dtype=np.int64)
-    day[row, column] = rows["day"]
+    day[row, column] = bars["day"][order]
     prices = []
     for name in _PRICES:
         values = np.full((len(symbols), width), np.nan)
-        values[row, column] = rows[name]
+        values[row, column] = bars[name][order]
         prices.append(values)
     return Panel(tuple(symbols), day, *prices)
 
@@ -112,21 +112,26 @@ def _newest_change() -> datetime | None:
     return row[0] if row else None
 
 
+_CHANGED_DAYS = "SELECT DISTINCT symbol FROM ohlcv_daily WHERE updated_at >= %(since)s"
+
+
 class HeldDays:
-    """The daily bars of some symbols as this process holds them, read again when their version changes. Not for two threads at once."""
+    """The daily bars of some symbols as this process holds them; of which any changed, those are read anew. Not for two threads at once."""
 
     def __init__(self) -> None:
-        self._known: tuple[Version, tuple[str, ...]] | None = None
+        self._symbols: tuple[str, ...] = ()
+        self._version: Version = ()
         self._raw: dict[date, Panel] = {}
         self._splits: list[Ratio] = []
         self._adjusted: dict[tuple[date, int], Panel] = {}
 
     def panel(self, symbols: Sequence[str], day: date) -> Panel:
         """Return the bars that a survey of `day` may look at (and later ones), adjusted for the splits until then."""
-        known = (days_version(), tuple(symbols))
-        if known != self._known:
-            self._known, self._raw, self._adjusted = known, {}, {}
-            self._splits = self._read_splits(symbols)
+        version = days_version()
+        if self._symbols != tuple(symbols):
+            self._symbols, self._version, self._raw = tuple(symbols), (), {}
+        if self._version != version:
+            self._renew(version)
         first = first_day(day)
         if first not in self._raw:
             self._raw[first] = read_days(symbols, first)
@@ -137,26 +142,46 @@ class HeldDays:
             self._adjusted[key] = adjusted(self._raw[first], self._splits[:in_force])
         return self._adjusted[key]
 
-    def _read_splits(self, symbols: Sequence[str]) -> list[Ratio]:
+    def _renew(self, version: Version) -> None:
+        """Read the splits, and the bars of those symbols of which any changed."""
+        before, self._version, self._adjusted = self._version[:1], version, {}
+        self._splits = self._read_splits()
+        if before == version[:1]:
+            return
+        if before in {(), (None,)}:
+            self._raw = {}
+        if self._raw:
+            rows = _rows_changed(_CHANGED_DAYS, {"since": before[0] - SEEN_AGAIN}, self._symbols)
+            some = [self._symbols[row] for row in rows.tolist()]
+            self._raw = {first: panel.put(rows, read_days(some, first)) for first, panel in self._raw.items()}
+
+    def _read_splits(self) -> list[Ratio]:
         """Return them in the order of their execution."""
-        places = {symbol: row for row, symbol in enumerate(symbols)}
-        rows = Split.objects.filter(symbol__in=list(symbols)).order_by("execution_date", "symbol_id")
+        places = {symbol: row for row, symbol in enumerate(self._symbols)}
+        rows = Split.objects.filter(symbol__in=list(self._symbols)).order_by("execution_date", "symbol_id")
         values = rows.values_list("symbol_id", "execution_date", "split_from", "split_to")
         return [(places[symbol], day.toordinal(), float(old / new)) for symbol, day, old, new in values]
 
 
+def _rows_changed(statement: str, parameters: dict[str, Any], symbols: Sequence[str]) -> Integers:
+    """Return the rows of those symbols that a statement names."""
+    with connection.cursor() as cursor:
+        cursor.execute(statement, parameters)
+        changed = {symbol for (symbol,) in cursor.fetchall()}
+    return np.array([row for row, symbol in enumerate(symbols) if symbol in changed], dtype=np.int64)
+
+
 # ---- the day's minutes --------------------------------------------------------------------------------------------------------------------
 
-_MINUTE = np.dtype([("at_ms", ">i8"), *((name, ">f8") for name in _PRICES)])
-_MINUTES = f"""
+_MINUTES = """
 COPY (
-    SELECT asked.row::int4 - 1, string_agg(int8send((extract(epoch FROM bar.timestamp) * 1000)::int8) || {_SENT}, ''::bytea)
+    SELECT string_agg(concat_ws(',', asked.row - 1, date_part('epoch', bar.timestamp)::int8 * 1000, open, high, low, close, volume), E'\\n')
     FROM unnest(%(symbols)s::text[]) WITH ORDINALITY AS asked(symbol, row)
     JOIN ohlcv_1min AS bar ON bar.symbol = asked.symbol::varchar
     WHERE bar.timestamp >= %(first)s AND bar.timestamp < %(end)s AND (bar.complete OR bar.is_final)
     GROUP BY asked.row
 ) TO STDOUT (FORMAT BINARY)
-"""  # noqa: S608 - made of this module's own names
+"""
 _REVISED = """
 SELECT DISTINCT symbol FROM ohlcv_1min WHERE updated_at >= %(since)s AND timestamp >= %(first)s AND timestamp < %(end)s
 """
@@ -203,26 +228,25 @@ class Folded:
         return self.open, self.high, self.low, self.last, self.volume, self.bar_at_ms, self.half_hours
 
 
-def fold(row: Integers, rows: np.ndarray[Any, Any], count: int, *, open_ms: int, close_ms: int) -> Folded:
-    """Fold minutes, `row` saying whose each is: prices of [open, close), volume of all of them."""
+def fold(minutes: Columns, count: int, *, open_ms: int, close_ms: int) -> Folded:
+    """Fold minutes (row, at_ms and prices) of `count` symbols: prices of [open, close), volume of all of them."""
     found = Folded.nothing(count)
+    row = minutes["row"]
     if not len(row):
         return found
     traded = np.unique(row)
-    found.volume[traded] = np.bincount(row, weights=rows["volume"].astype(np.float64), minlength=count)[traded]
-    is_regular = (rows["at_ms"] >= open_ms) & (rows["at_ms"] < close_ms)
-    row, regular = row[is_regular], rows[is_regular]
-    if not len(row):
+    found.volume[traded] = np.bincount(row, weights=minutes["volume"], minlength=count)[traded]
+    is_regular = (minutes["at_ms"] >= open_ms) & (minutes["at_ms"] < close_ms)
+    if not is_regular.any():
         return found
-    order = np.lexsort((regular["at_ms"].astype(np.int64), row))
-    row, regular = row[order], regular[order]
-    at_ms, close = regular["at_ms"].astype(np.int64), regular["close"].astype(np.float64)
+    regular = {name: column[is_regular] for name, column in minutes.items()}
+    order = np.lexsort((regular["at_ms"], regular["row"]))
+    row, at_ms, open_, high, low, close = (regular[name][order] for name in ("row", "at_ms", *_PRICES[:4]))
     start = np.flatnonzero(np.concatenate(([True], row[1:] != row[:-1])))
     end = np.concatenate((start[1:], [len(row)])) - 1
     who = row[start]
-    found.open[who] = regular["open"][start]
-    found.high[who] = np.maximum.reduceat(regular["high"].astype(np.float64), start)
-    found.low[who] = np.minimum.reduceat(regular["low"].astype(np.float64), start)
+    found.open[who] = open_[start]
+    found.high[who], found.low[who] = np.maximum.reduceat(high, start), np.minimum.reduceat(low, start)
     found.last[who], found.bar_at_ms[who] = close[end], at_ms[end]
     found.half_hours[row, (at_ms - open_ms) // HALF_HOUR_MS] = close  # of a repeated place the last one stays
     return found
@@ -257,10 +281,7 @@ class DayBook:
 
     def _renew_revised(self) -> None:
         asked = {"since": self._changed_since, "first": self.session.pre_open, "end": self._through}
-        with connection.cursor() as cursor:
-            cursor.execute(_REVISED, asked)
-            revised = {symbol for (symbol,) in cursor.fetchall()}
-        rows = np.array([row for row, symbol in enumerate(self.symbols) if symbol in revised], dtype=np.int64)
+        rows = _rows_changed(_REVISED, asked, self.symbols)
         if len(rows):
             some = [self.symbols[row] for row in rows.tolist()]
             self._settled = self._settled.put(rows, self._read(some, self.session.pre_open, self._through))
@@ -271,7 +292,7 @@ class DayBook:
         if end <= first:
             return Folded.nothing(len(symbols))
         hours = self.session.hours()
-        return fold(*_gathered(_MINUTES, asked, _MINUTE), len(symbols), open_ms=hours.open, close_ms=hours.close)
+        return fold(_gathered(_MINUTES, asked, at="at_ms"), len(symbols), open_ms=hours.open, close_ms=hours.close)
 
 
 def day_from_minutes(folded: Folded, session: Session, *, moment: datetime) -> Today:

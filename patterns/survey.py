@@ -42,7 +42,7 @@ class NoSessionError(ValueError):
     """There is nothing to survey; the message says why."""
 
 
-class _Held:
+class Held:
     """What this process keeps between surveys: daily bars as arrays, and the running day's minutes folded."""
 
     def __init__(self) -> None:
@@ -50,6 +50,7 @@ class _Held:
         self.book: DayBook | None = None
 
     def book_of(self, session: Session, symbols: Sequence[str], *, keep: bool) -> DayBook:
+        """Return the minutes of a session; with `keep` they stand for the next survey."""
         known = self.book
         if known is not None and known.session.hours() == session.hours() and known.symbols == tuple(symbols):
             return known
@@ -59,7 +60,7 @@ class _Held:
         return book
 
 
-_held = _Held()
+held = Held()
 
 
 def kept_keys() -> list[str]:
@@ -90,8 +91,8 @@ def look(moment: datetime, keys: Sequence[str], *, now: datetime) -> list[Survey
 def _look(moment: datetime, session: Session, members: dict[str, list[str]], symbols: list[str], *, now: datetime) -> list[Survey]:
     end = min(moment, session.close).replace(second=0, microsecond=0)
     is_over = moment >= session.close
-    bars = _held.days.panel(symbols, session.date)
-    folded = _held.book_of(session, symbols, keep=session.close + timedelta(hours=1) > now).until(end, now=now)
+    bars = held.days.panel(symbols, session.date)
+    folded = held.book_of(session, symbols, keep=session.close + timedelta(hours=1) > now).until(end, now=now)
     newest = int(folded.bar_at_ms.max(initial=-1))
     as_of = session.close if is_over else end if newest < 0 else datetime.fromtimestamp(newest / 1000, UTC) + MINUTE
     today = panels.day_from_minutes(folded, session, moment=as_of)

@@ -45,6 +45,23 @@ class Panel:
         open_, high, low, close, volume = (column[rows] for column in self.prices())
         return Panel(tuple(self.symbols[row] for row in rows.tolist()), self.day[rows], open_, high, low, close, volume)
 
+    def put(self, rows: Integers, those: "Panel") -> "Panel":
+        """Return it with other bars in some rows; both are as wide as the wider one."""
+        width = max(self.day.shape[1], those.day.shape[1])
+        open_, high, low, close, volume = (
+            _replaced(mine, rows, other, width) for mine, other in zip(self.prices(), those.prices(), strict=True)
+        )
+        return Panel(self.symbols, _replaced(self.day, rows, those.day, width), open_, high, low, close, volume)
+
+
+def _replaced(columns: NDArray[Kind], rows: Integers, those: NDArray[Kind], width: int) -> NDArray[Kind]:
+    empty = np.array(np.nan if columns.dtype.kind == "f" else NO_DAY, dtype=columns.dtype)
+    found = np.full((len(columns), width), empty)
+    found[:, width - columns.shape[1] :] = columns
+    found[rows, : width - those.shape[1]] = empty
+    found[rows, width - those.shape[1] :] = those
+    return found
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Today:

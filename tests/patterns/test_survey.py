@@ -14,7 +14,7 @@ from django.db import connection
 from marketdata.bars.snapshot import SHARE, BarChange, DailySnapshot
 from marketdata.models import Membership, Session, Split, Symbol, Universe
 from marketdata.writer import Writer
-from patterns import panels
+from patterns import panels, survey
 from patterns.models import MarketSurvey
 from patterns.panels import DayBook
 from patterns.receivers import SurveyHint, queue_survey
@@ -135,6 +135,32 @@ def test_what_is_read_bit_by_bit_is_what_is_read_at_once(history, writer):
         for mine, other in zip(found._columns(), afresh._columns(), strict=True):
             np.testing.assert_array_equal(mine, other)
     assert found.high[2] == 9999
+
+
+def test_daily_bars_that_changed_are_read_anew_and_the_others_are_held(history, writer, monkeypatch):
+    read = []
+    real = panels.read_days
+    monkeypatch.setattr(panels, "read_days", lambda symbols, first: read.append(list(symbols)) or real(symbols, first))
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE ohlcv_daily SET updated_at = clock_timestamp() - interval '1 hour' WHERE symbol <> 'SPY'")
+    held, everyone = panels.HeldDays(), (*MEMBERS, "NEW", "SPY")
+
+    def reads(*changed: str) -> None:
+        read.clear()
+        found, afresh = held.panel(everyone, TODAY), real(everyone, panels.first_day(TODAY))
+        assert read == ([list(changed)] if changed else [])
+        for mine, other in zip((found.day, *found.prices()), (afresh.day, *afresh.prices()), strict=True):
+            np.testing.assert_array_equal(mine, other)
+
+    reads(*everyone)
+    reads()
+    store_days(writer, "CCC", [1.0], history[-1:], version=2)
+    reads("CCC", "SPY")  # what changed in the two minutes before is looked at again: it may have become visible since
+    store_days(writer, "AAA", [2.0, 3.0], [TODAY, TODAY + timedelta(days=3)])  # it is longer now than all were
+    store_days(writer, "NEW", [5.0], history[-1:])
+    reads("AAA", "CCC", "NEW", "SPY")
+    Split.objects.create(symbol_id="DDD", execution_date=TODAY + timedelta(days=1), split_from=1, split_to=2)
+    reads()
 
 
 def test_the_same_bars_give_the_same_rows_and_are_announced_once(history, writer):
@@ -393,10 +419,8 @@ def test_weights_and_caps_come_as_numbers(history):
 
 
 @pytest.fixture(autouse=True)
-def _nothing_held():
+def _nothing_held(monkeypatch):
     """Each test has a process of its own: what an earlier one held is of another database."""
-    from patterns import survey
-
-    survey._held = survey._Held()
+    monkeypatch.setattr(survey, "held", survey.Held())
     yield
     assert not panels.lock.locked()
