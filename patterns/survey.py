@@ -260,13 +260,17 @@ def survey_closes(*, now: datetime, seconds: float) -> Report:
 MINUTES_KEPT = timedelta(days=5)
 _THIN = """
 DELETE FROM market_surveys WHERE ctid IN (
-    SELECT ctid FROM market_surveys
-    WHERE kind = 'intraday' AND as_of < %(before)s AND (extract(minute FROM as_of)::int %% 30) <> 0 LIMIT 5000)
+    SELECT old.ctid FROM market_surveys AS old
+    WHERE kind = 'intraday' AND as_of < %(before)s AND EXISTS (
+        SELECT 1 FROM market_surveys AS later
+        WHERE later.universe = old.universe AND later.as_of > old.as_of
+          AND later.as_of <= date_bin('30 minutes', old.as_of - interval '1 microsecond', 'epoch') + interval '30 minutes')
+    LIMIT 5000)
 """
 
 
 def thin(*, now: datetime) -> int:
-    """Keep of what is older than five days only the half hours and the closes; return how many rows went."""
+    """Keep of what is older than five days only the last survey of each half hour, and the closes; return how many rows went."""
     total = 0
     with connection.cursor() as cursor:
         while True:

@@ -216,14 +216,18 @@ def test_the_running_minute_is_surveyed_for_every_universe_and_not_twice(history
 
 
 def test_minutes_are_thinned_out_to_half_hours_after_five_days(history, writer):
-    store_bars(writer, minutes("AAA", *([51] * 61)))
-    for clock in ("14:59", "15:00", "15:30", "15:31"):
-        store([surveyed(moment(clock))], now=EVENING)
-    store([surveyed(moment("21:00"))], now=EVENING)
+    store_bars(writer, minutes("AAA", *([51] * 90)) + minutes("AAA", 51, 51, first="20:58"))
+    kept = ("15:00", "15:30", "15:58", "21:00")  # of the last half hour, which ends without a bar, its last minute
+    for clock in ("14:59", "15:00", "15:01", "15:30", "15:31", "15:57", "15:58", "20:59", "21:00"):
+        made = surveyed(moment(clock))
+        assert made["as_of"] == moment(clock)
+        store([made], now=EVENING)
 
     assert thin(now=EVENING) == 0
-    assert thin(now=EVENING + timedelta(days=6)) == 2
-    assert [kept.as_of for kept in MarketSurvey.objects.order_by("as_of")] == [moment("15:00"), moment("15:30"), moment("21:00")]
+    assert thin(now=moment("15:00:30") + timedelta(days=5)) == 1, "14:59, for 15:00 is old as well"
+    assert thin(now=EVENING + timedelta(days=6)) == 4
+    assert [one.as_of for one in MarketSurvey.objects.order_by("as_of")] == [moment(clock) for clock in kept]
+    assert thin(now=EVENING + timedelta(days=60)) == 0
 
 
 def test_the_bars_of_a_minute_ask_for_one_survey_however_many_flushes_bring_them(market, monkeypatch):
