@@ -32,7 +32,7 @@ BLOCKS = (
 )  # fmt: skip
 MINUTE = timedelta(minutes=1)
 RECENT = timedelta(days=1)
-LOCK_CLASS, LOCK_SURVEY = 0x73757276, 1  # "surv"
+LOCK_CLASS, LOCK_MINUTE, LOCK_CLOSE = 0x73757276, 1, 2  # "surv"; a year of closes to be made up for must not cost the running minutes
 
 Survey = dict[str, Any]
 """One row: universe, as_of, kind and the blocks."""
@@ -169,10 +169,10 @@ class Report:
     seconds: float = 0.0
 
 
-def _alone() -> bool:
-    """Take the right to survey until the transaction ends; False where another process has it."""
+def _alone(what: int) -> bool:
+    """Take the right to survey the minute, or a close, until the transaction ends; False where another process has it."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_xact_lock(%s, %s)", [LOCK_CLASS, LOCK_SURVEY])
+        cursor.execute("SELECT pg_try_advisory_xact_lock(%s, %s)", [LOCK_CLASS, what])
         row = cursor.fetchone()
     return bool(row and row[0])
 
@@ -191,7 +191,7 @@ def survey_minute(*, now: datetime, only_missing: bool) -> Report:
     if newest is None:
         return Report()
     with transaction.atomic():
-        if not _alone():
+        if not _alone(LOCK_MINUTE):
             return Report()
         if only_missing and MarketSurvey.objects.filter(as_of=newest + MINUTE).exists():
             return Report()
@@ -248,7 +248,7 @@ def survey_closes(*, now: datetime, seconds: float) -> Report:
         if moments and time.monotonic() - began > seconds:
             break
         with transaction.atomic():
-            if not _alone():
+            if not _alone(LOCK_CLOSE):
                 break
             changed += store(look(close, keys, now=now), now=now)
         moments += 1

@@ -2,11 +2,13 @@
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
 import numpy as np
+import psycopg
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection
@@ -213,6 +215,26 @@ def test_the_running_minute_is_surveyed_for_every_universe_and_not_twice(history
         (key, moment("14:32")) for key in (KEY, "stock_etf_test", "combo_test", "stock_etf_test:combo_test")
     }
     assert survey_minute(now=moment("22:00"), only_missing=False).moments == 0, "nothing runs after the close"
+
+
+@contextmanager
+def locked(which: int) -> Iterator[None]:
+    """Another process that surveys."""
+    raw = {key: value for key, value in connection.get_connection_params().items() if key not in {"cursor_factory", "context"}}
+    with psycopg.connect(**raw) as other:
+        other.execute("SELECT pg_advisory_xact_lock(%s, %s)", [survey.LOCK_CLASS, which])
+        yield
+
+
+def test_the_minute_is_surveyed_once_at_a_time_and_waits_for_no_close(history, writer):
+    store_bars(writer, minutes("AAA", 51, 52))
+    now = moment("14:32:05")
+
+    with locked(survey.LOCK_MINUTE):
+        assert survey_minute(now=now, only_missing=True).moments == 0
+    with locked(survey.LOCK_CLOSE):
+        assert survey_closes(now=datetime.now(UTC), seconds=0.0).moments == 0
+        assert survey_minute(now=now, only_missing=True).moments == 1
 
 
 def test_minutes_are_thinned_out_to_half_hours_after_five_days(history, writer):
