@@ -1,20 +1,25 @@
 """
-REST of the market's state: reads only. One query an answer, whatever it asks for; a survey that this process has read is not read again.
+REST of the market's state: reads only. One query an answer, whatever it asks for; a block that this process has read is not read again.
+
+Stored blocks are JSON already: they go into the answer as they stand, and are taken apart only where rows are chosen.
 
 What each block holds stands in docs/market.md.
 """
 
 import hashlib
+import re
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
-from datetime import datetime
+from collections.abc import Callable, Collection
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 from django.conf import settings
-from django.http import Http404, HttpRequest, HttpResponseBase
+from django.http import Http404, HttpRequest, HttpResponseBase, HttpResponseNotModified
 from django.utils import timezone
 from django.utils.cache import get_conditional_response, patch_cache_control
+from django.utils.http import parse_etags
 from drf_spectacular.utils import extend_schema, extend_schema_field
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
@@ -24,11 +29,14 @@ from rest_framework.views import APIView
 
 from marketdata.models import Universe
 from marketdata.serializers import MomentField, Parameters
-from patterns.models import MarketSurvey, SurveyKind
+from patterns.models import MarketSurvey, SurveyKind, SurveyText, SurveyVersion
 
 MOST_ROWS = 10_000
 MOST_DAYS = 504
-HELD_BLOCKS = 64  # of one process: some minutes of a few universes; a block of 4,000 symbols weighs some megabytes
+HELD_BYTES = 64_000_000  # of one process: a block of 4,000 symbols is some two megabytes of text
+EPOCH, MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
+TAG = re.compile(r'(?:W/)?"(\d{1,18})-(\d{1,16})-([0-9a-f]{12})"')
+MOST_TAGS = 20  # of If-None-Match that are looked at
 
 # ---- what can be asked --------------------------------------------------------------------------------------------------------------------
 
@@ -139,54 +147,58 @@ def _answer(name: str, **fields: serializers.Field[Any, Any, Any, Any]) -> type[
 
 # ---- reading ----------------------------------------------------------------------------------------------------------------------------
 
-Known = tuple[int, datetime]
-"""Number of a survey and when it was made: a survey made again is another one."""
-Blocks = dict[str, Any]
 
+class Held:
+    """JSON texts that this process has read or made of surveys, as many as fit into some bytes; the least used go first."""
 
-class HeldBlocks:
-    """Blocks that this process has read, the least used go first. `hits` and `misses` count the answers."""
-
-    def __init__(self) -> None:
-        self.hits = 0
-        self.misses = 0
+    def __init__(self, room: int = HELD_BYTES) -> None:
+        self._room = room
         self._lock = threading.Lock()
-        self._blocks: OrderedDict[tuple[str, Known], Blocks] = OrderedDict()
+        self._texts: OrderedDict[tuple[SurveyVersion, str], bytes] = OrderedDict()
 
-    def of(self, door: str) -> dict[Known, Blocks]:
-        """Return the surveys of which a door's blocks are held."""
+    def find(self, version: SurveyVersion, name: str) -> bytes | None:
+        """Return a text, None where it is not held."""
         with self._lock:
-            return {known: blocks for (name, known), blocks in self._blocks.items() if name == door}
+            found = self._texts.get((version, name))
+            if found is not None:
+                self._texts.move_to_end((version, name))
+            return found
 
-    def count(self, door: str, known: Known, blocks: Blocks, *, is_new: bool) -> None:
-        """Count an answer and keep what it showed."""
+    def keep(self, version: SurveyVersion, name: str, text: bytes) -> None:
+        """Keep a text; one that is larger than all the room is not kept."""
         with self._lock:
-            self.hits += not is_new
-            self.misses += is_new
-            self._blocks[door, known] = blocks
-            self._blocks.move_to_end((door, known))
-            while len(self._blocks) > HELD_BLOCKS:
-                self._blocks.popitem(last=False)
+            self._room += len(self._texts.pop((version, name), b""))
+            self._texts[version, name] = text
+            self._room -= len(text)
+            while self._room < 0:
+                self._room += len(self._texts.popitem(last=False)[1])
+
+    def of(self, names: Collection[str]) -> dict[SurveyVersion, dict[str, bytes]]:
+        """Return the texts of the surveys of which all these are held."""
+        found: dict[SurveyVersion, dict[str, bytes]] = {}
+        with self._lock:
+            for (version, name), text in self._texts.items():
+                if name in names:
+                    found.setdefault(version, {})[name] = text
+        return {version: texts for version, texts in found.items() if len(texts) == len(names)}
 
 
-held = HeldBlocks()
+held = Held()
 
 
-def _standing(door: str, names: tuple[str, ...], asked: dict[str, Any]) -> tuple[MarketSurvey, Blocks]:
-    """Return the survey that is asked for and its blocks, in one query. ValidationError for an unknown universe, Http404 without a survey."""
-    key = asked.get("universe", settings.SYMBOL_UNIVERSE_KEY)
-    mine = held.of(door)
-    rows = MarketSurvey.objects.filter(universe=key).unless_known(names, list(mine)).order_by("-as_of")
-    if moment := asked.get("as_of"):
-        rows = rows.filter(as_of__lte=moment)
-    survey = rows.first()
+def _standing(names: tuple[str, ...], asked: dict[str, Any], seen: Collection[SurveyVersion]) -> tuple[SurveyText, bool]:
+    """
+    Return the survey that is asked for, in one query, and whether its blocks had to be read; one that the reader has `seen` comes without.
+
+    ValidationError for an unknown universe, Http404 without a survey.
+    """
+    key, moment, mine = asked.get("universe", settings.SYMBOL_UNIVERSE_KEY), asked.get("as_of"), held.of(names)
+    survey = MarketSurvey.objects.standing_text(key, moment, blocks=names, known={*mine, *seen})
     if survey is None:
         raise _nothing(key, asked)
-    known = (survey.pk, survey.made_at)
-    is_new = known not in mine
-    blocks = {name: getattr(survey, f"read_{name}") for name in names} if is_new else mine[known]
-    held.count(door, known, blocks, is_new=is_new)
-    return survey, blocks
+    for name, text in survey.blocks.items():
+        held.keep(survey.version, name, text)
+    return survey._replace(blocks=survey.blocks or mine.get(survey.version, {})), bool(survey.blocks)
 
 
 def _nothing(key: str, asked: dict[str, Any]) -> Exception:
@@ -196,7 +208,7 @@ def _nothing(key: str, asked: dict[str, Any]) -> Exception:
     if ":" in key and key != settings.SYMBOL_UNIVERSE_KEY:
         return ValidationError(
             {
-                "universe": f"Surveys are kept of each universe and of {settings.SYMBOL_UNIVERSE_KEY}; `survey_market --universe {key}` makes others."
+                "universe": f"Surveys are kept of each universe and of {settings.SYMBOL_UNIVERSE_KEY}; `survey_market --store --universe {key}` makes others."
             }
         )
     if "as_of" in asked:
@@ -258,37 +270,61 @@ class MarketView(APIView):
     history = ""  # the block of which closes are shown besides
 
     def show(self, request: Request) -> HttpResponseBase:
-        """Answer, with 304 where the reader has this survey already."""
+        """
+        Answer, with 304 where the reader has this survey already.
+
+        `Cache-Status` (RFC 9211) says whether a block had to be read from the table; /metrics counts it.
+        """
         given = self.query(data=request.query_params.dict())
         given.is_valid(raise_exception=True)
         asked = dict(given.validated_data)
-        survey, blocks = _standing(self.blocks[0], self.blocks, asked)
-        etag = _etag(survey, request)
-        if "history" not in asked and (unchanged := get_conditional_response(_django(request), etag=etag)) is not None:
-            return _marked(unchanged, etag)
-        shown = dict(blocks)
-        if self.filtered:
-            shown[self.filtered] = chosen(blocks[self.filtered], asked)
-        head = {"universe": survey.universe, "as_of": survey.as_of, "kind": survey.kind, "coverage": survey.coverage}
-        answer = head | shown
+        question = hashlib.sha256(request.META.get("QUERY_STRING", "").encode()).hexdigest()[:12]
+        seen = _seen(request, question) if "history" not in asked else []
+        survey, is_read = _standing(self.blocks, asked, seen)
+        etag = _etag(survey.version, question)
+        if survey.version in seen:
+            return _marked(get_conditional_response(_django(request), etag=etag) or HttpResponseNotModified(), etag, is_read=is_read)
+        key = asked.get("universe", settings.SYMBOL_UNIVERSE_KEY)
+        answer: dict[str, Any] = {"universe": key, "as_of": survey.as_of, "kind": survey.kind, "coverage": msgspec.Raw(survey.coverage)}
+        answer |= {name: msgspec.Raw(self._text(name, survey, asked, question)) for name in self.blocks}
         if "history" in asked:
-            closes = MarketSurvey.objects.filter(as_of__lte=survey.as_of).closes(survey.universe, asked["history"])
+            closes = MarketSurvey.objects.filter(as_of__lte=survey.as_of).closes(key, asked["history"])
             answer["history"] = [{"as_of": row.as_of, self.history: getattr(row, self.history)} for row in closes]
-            return Response(answer)
-        return _marked(Response(answer), etag)
+            etag = ""  # closes may change while this survey stays: the answer's bytes tag it
+        return _marked(Response(answer), etag, is_read=is_read)
+
+    def _text(self, name: str, survey: SurveyText, asked: dict[str, Any], question: str) -> bytes:
+        """Return a block's text, with only the rows that are asked for; what was chosen once is kept."""
+        whole = survey.blocks[name]
+        if name != self.filtered or not asked.keys() - {"universe", "as_of", "history"}:
+            return whole
+        text = held.find(survey.version, f"{name} {question}")
+        if text is None:
+            text = msgspec.json.encode(chosen(msgspec.json.decode(whole), asked))
+            held.keep(survey.version, f"{name} {question}", text)
+        return text
 
 
 def _django(request: Request) -> HttpRequest:
     return request._request
 
 
-def _etag(survey: MarketSurvey, request: Request) -> str:
-    asked = hashlib.sha256(request.META.get("QUERY_STRING", "").encode()).hexdigest()[:12]
-    return f'"{survey.pk}-{round(survey.made_at.timestamp() * 1_000_000)}-{asked}"'
+def _etag(version: SurveyVersion, question: str) -> str:
+    pk, made_at = version
+    return f'"{pk}-{(made_at - EPOCH) // MICROSECOND}-{question}"'
 
 
-def _marked(response: HttpResponseBase, etag: str) -> HttpResponseBase:
-    response.headers["ETag"] = etag
+def _seen(request: Request, question: str) -> list[SurveyVersion]:
+    """Return the surveys that the reader's tags say are there already, as answers to the same question."""
+    tags = [TAG.fullmatch(tag) for tag in parse_etags(request.headers.get("If-None-Match", ""))[:MOST_TAGS]]
+    known = [tag.groups() for tag in tags if tag is not None]
+    return [(int(pk), EPOCH + int(micros) * MICROSECOND) for pk, micros, of in known if of == question]
+
+
+def _marked(response: HttpResponseBase, etag: str, *, is_read: bool) -> HttpResponseBase:
+    response.headers["Cache-Status"] = f"surveys; {'fwd=miss' if is_read else 'hit'}"
+    if etag:
+        response.headers["ETag"] = etag
     patch_cache_control(response, private=True, no_cache=True)
     return response
 

@@ -1,16 +1,16 @@
 """What bars say: detections, indicator values, and which bars were looked at. Questions to them are queryset methods."""
 
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import date, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import BrinIndex
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
-from django.db import models
+from django.db import connections, models
 from django.db.models.functions import Coalesce, JSONObject
 
 from marketdata.bars.interval import INTRADAY
@@ -389,6 +389,23 @@ class SurveyKind(models.TextChoices):
 
 
 COUNTS_BY_MINUTE = ("advancers", "decliners", "unchanged", "up_volume", "down_volume")
+SurveyVersion = tuple[int, datetime]
+"""Number of a survey and when it was made: one that was made again is another version."""
+
+
+class SurveyText(NamedTuple):
+    """A survey's head, and blocks of it as JSON text."""
+
+    version: SurveyVersion
+    as_of: datetime
+    kind: str
+    coverage: bytes
+    blocks: dict[str, bytes]
+
+
+def _json_text(stored: Any) -> bytes:
+    """Return what a block's column holds as JSON: `text` of a small one, `bytea` of a packed one."""
+    return stored.encode() if isinstance(stored, str) else zlib.decompress(stored)
 
 
 class MarketSurveyQuerySet(models.QuerySet["MarketSurvey"]):
@@ -407,21 +424,30 @@ class MarketSurveyQuerySet(models.QuerySet["MarketSurvey"]):
             rows = rows.only("universe", "as_of", "kind", "made_at", "coverage", *blocks)
         return rows.first()
 
-    def unless_known(self, blocks: Sequence[str], known: Sequence[tuple[int, datetime]]) -> "MarketSurveyQuerySet":
+    def standing_text(
+        self, universe: str, moment: datetime | None, *, blocks: Sequence[str], known: Collection["SurveyVersion"]
+    ) -> "SurveyText | None":
         """
-        Add `read_…` for each of these blocks: None in the surveys that the caller knows already, by number and `made_at`.
+        Return the survey that `standing_at` would, its blocks as JSON text; none of them where its version is `known`.
 
-        The rest of the row is left in the table, so that one query tells which survey stands and brings what is new of it.
+        One query tells which survey stands and brings what is new of it. `blocks` are names of this model's fields.
         """
-        same = models.Q(pk__in=[])
-        for pk, made_at in known:
-            same |= models.Q(pk=pk, made_at=made_at)
-        kinds: dict[str, Any] = {name: self.model._meta.get_field(name) for name in blocks}
-        chosen = {
-            f"read_{name}": models.Case(models.When(same, then=models.Value(None)), default=models.F(name), output_field=kind)
-            for name, kind in kinds.items()
-        }
-        return self.only("universe", "as_of", "kind", "made_at", "coverage").annotate(**chosen)
+        columns = {name: name if isinstance(self.model._meta.get_field(name), PackedJSON) else f"{name}::text" for name in blocks}
+        once = "CASE WHEN (id, made_at) IN (SELECT * FROM known) THEN NULL ELSE {} END"
+        brought = ", ".join(["coverage::text", *(once.format(column) for column in columns.values())])
+        statement = f"""
+            WITH known AS (SELECT * FROM unnest(%s::bigint[], %s::timestamptz[]))
+            SELECT id, made_at, as_of, kind, {brought} FROM market_surveys
+            WHERE universe = %s AND as_of <= coalesce(%s, 'infinity'::timestamptz) ORDER BY as_of DESC LIMIT 1
+        """  # noqa: S608 - made of the model's own names
+        with connections[self.db].cursor() as cursor:
+            cursor.execute(statement, [[pk for pk, _ in known], [made_at for _, made_at in known], universe, moment])
+            row = cursor.fetchone()
+        if row is None:
+            return None
+        pk, made_at, as_of, kind, coverage, *texts = row
+        new = {name: _json_text(text) for name, text in zip(columns, texts, strict=True) if text is not None}
+        return SurveyText((pk, made_at), as_of, kind, coverage.encode(), new)
 
     def closes(self, universe: str, days: int) -> list[Any]:
         """Return (as_of, breadth, stage_counts, regime) of the last `days` closes, oldest first, as named tuples."""

@@ -26,7 +26,7 @@ from rest_framework.renderers import BaseRenderer
 AWAY = "The database does not answer. Try again in a moment."
 BODY_LIMIT = 1_000_000  # bytes; no request of ours needs more
 _encoder = msgspec.json.Encoder()
-_AS_IT_IS = {str, int, float, bool, type(None)}
+_AS_IT_IS = {str, int, float, bool, type(None), msgspec.Raw}
 
 
 # ---- JSON ---------------------------------------------------------------------------------------------------------------------------

@@ -154,7 +154,7 @@ def stages(history: Panel, today: Today, way: Walk, *, atr: Floats, strength: Fl
         slope=slope,
         distance=(today.last / average - 1) * 100,
         distance_atr=distance_atr,
-        mansfield=strength,
+        mansfield=np.where(traded, strength, np.nan),
         weeks_known=np.isfinite(way.weeks.close).sum(axis=1),
     )
 

@@ -3,9 +3,12 @@
 from collections.abc import Iterator
 
 import pytest
+from django.test import Client
 
+from accounts.models import Scope
 from marketdata.models import Session
 from tests.factories import DAY, moment
+from tests.people import make_user, token_client
 
 
 @pytest.fixture
@@ -14,6 +17,14 @@ def market(market: None) -> Iterator[None]:
     _set_hours()
     yield
     _set_hours()
+
+
+@pytest.fixture
+def reader(market: None) -> Iterator[Client]:
+    """Who may read the market's state."""
+    user = make_user("market-reader")
+    yield token_client(user, scopes=[Scope.READ_MARKET])
+    user.delete()
 
 
 def _set_hours() -> None:

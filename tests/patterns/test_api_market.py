@@ -7,23 +7,19 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from drf_spectacular.generators import SchemaGenerator
 
-from accounts.models import Scope
 from patterns import market_api
 from patterns.models import MarketSurvey
 from patterns.survey import BLOCKS
 from tests.factories import moment
-from tests.people import make_user, token_client
 
 DOORS = ("rankings", "sectors", "rotation", "stages", "breadth", "regime", "averages")
 KEY = "combo_test"
 
 
 @pytest.fixture
-def api(market, monkeypatch):
-    monkeypatch.setattr(market_api, "held", market_api.HeldBlocks())
-    user = make_user("market-reader")
-    yield token_client(user, scopes=[Scope.READ_MARKET])
-    user.delete()
+def api(market, reader, monkeypatch):
+    monkeypatch.setattr(market_api, "held", market_api.Held())
+    return reader
 
 
 def ranked(symbol: str, rating: int | None, sector: str, stage: int) -> dict:
@@ -102,22 +98,38 @@ def test_history_shows_the_closes_until_then(api):
     assert [row["breadth"]["advancers"] for row in body["history"]] == [2, 1]
 
 
+def asked_of_surveys(api, headers: dict[str, str] | None = None, **parameters) -> tuple[str, list[str]]:
+    """Return what the answer says of its cache, and the statements about surveys that it took."""
+    with CaptureQueriesContext(connection) as queries:
+        response = api.get("/api/market/rankings/", {"universe": KEY} | parameters, headers=headers)
+    return response.headers["Cache-Status"], [query["sql"] for query in queries if "market_surveys" in query["sql"]]
+
+
 def test_an_answer_takes_one_query_and_a_survey_is_read_once(api):
     keep()
-    held = market_api.held
-    counts = []
-    for _ in range(3):
-        with CaptureQueriesContext(connection) as queries:
-            get(api, "rankings")
-        counts.append([len(query["sql"]) > 0 for query in queries if "market_surveys" in query["sql"]])
+    told = [asked_of_surveys(api, **parameters) for parameters in ({}, {}, {"sector": "Energy"}, {"sector": "Energy"})]
 
-    assert counts == [[True]] * 3
-    assert (held.hits, held.misses) == (2, 1)
+    assert [len(statements) for _, statements in told] == [1] * 4
+    assert [status for status, _ in told] == ["surveys; fwd=miss"] + ["surveys; hit"] * 3
 
-    made_again = moment("15:01")
-    MarketSurvey.objects.filter(universe=KEY).update(made_at=made_again)
-    get(api, "rankings")
-    assert held.misses == 2, "a survey that was made again is another one"
+    MarketSurvey.objects.filter(universe=KEY).update(made_at=moment("15:01"), rankings=RANKINGS[:1])
+    assert asked_of_surveys(api)[0] == "surveys; fwd=miss", "a survey that was made again is another one"
+    assert symbols(get(api, "rankings", sector="Financials")) == ["KRE"]
+    assert symbols(get(api, "rankings", sector="Energy")) == []
+
+
+def test_what_is_held_has_its_room_and_the_least_used_goes_first():
+    held = market_api.Held(room=10)
+    versions = [(number, moment("15:00")) for number in range(4)]
+    for version in versions[:2]:
+        held.keep(version, "rankings", b"12345")
+    assert held.find(versions[0], "rankings") == b"12345"
+
+    held.keep(versions[2], "rankings", b"123")
+    held.keep(versions[2], "rankings", b"1234")  # again, not besides
+    assert [held.find(version, "rankings") for version in versions] == [b"12345", None, b"1234", None]
+    held.keep(versions[3], "rankings", b"12345678901")
+    assert held.of(["rankings"]) == {}, "what is larger than the room is not held, nor anything beside it"
 
 
 def test_who_has_the_survey_is_told_nothing_more(api):
@@ -131,6 +143,33 @@ def test_who_has_the_survey_is_told_nothing_more(api):
     assert [response.status_code for response in (first, again, other, newer)] == [200, 304, 200, 200]
     assert again.content == b""
     assert "private" in first.headers["Cache-Control"]
+
+
+def test_a_process_that_holds_nothing_reads_nothing_for_who_has_the_survey(api, monkeypatch):
+    keep()
+    tag = api.get("/api/market/rankings/", {"universe": KEY}).headers["ETag"]
+    monkeypatch.setattr(market_api, "held", market_api.Held())
+
+    for header in (tag, f"W/{tag}", f'"other", {tag}'):
+        response = api.get("/api/market/rankings/", {"universe": KEY}, headers={"If-None-Match": header})
+        assert (response.status_code, response.headers["Cache-Status"]) == (304, "surveys; hit")
+    assert market_api.held.of(["rankings"]) == {}
+    status, statements = asked_of_surveys(api, headers={"If-None-Match": "nonsense " + tag})
+    assert (status, len(statements)) == ("surveys; fwd=miss", 1)
+
+
+def test_closes_that_come_later_change_the_tag_of_a_history(api):
+    keep("21:00", kind="close", breadth={"advancers": 1})
+
+    def tagged() -> tuple[str, int]:
+        response = api.get("/api/market/breadth/", {"universe": KEY, "history": 9})
+        return response.headers["ETag"], len(response.json()["history"])
+
+    first, same = tagged(), tagged()
+    keep("21:00", kind="close", days=1, breadth={"advancers": 2})
+    assert first == same
+    assert tagged() == (tagged()[0], 2)
+    assert tagged()[0] != first[0]
 
 
 @pytest.mark.parametrize(

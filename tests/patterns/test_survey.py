@@ -2,10 +2,11 @@
 
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from itertools import count
 
 import numpy as np
 import psycopg
@@ -16,16 +17,17 @@ from django.db import connection
 from marketdata.bars.snapshot import SHARE, BarChange, DailySnapshot
 from marketdata.models import Membership, Session, Split, Symbol, Universe
 from marketdata.writer import Writer
-from patterns import panels, survey
+from patterns import market_api, panels, survey
 from patterns.models import MarketSurvey
 from patterns.panels import DayBook
 from patterns.receivers import SurveyHint, queue_survey
 from patterns.signals import market_surveyed
-from patterns.survey import look, store, survey_closes, survey_minute, thin
+from patterns.survey import BLOCKS, look, store, survey_closes, survey_minute, thin
 from patterns.tasks import survey_market
 from tests.factories import DAY, make_bar, moment
 from tests.patterns.market import store as store_bars
 
+Answered = Callable[[datetime], dict]
 KEY = "six"
 MEMBERS = ("AAA", "BBB", "CCC", "DDD", "EEE", "FFF")
 HISTORY = 300
@@ -272,15 +274,37 @@ def test_the_bars_of_a_minute_ask_for_one_survey_however_many_flushes_bring_them
     assert len(asked) == 2
 
 
-# ---- bad input
+# ---- bad input, as the API answers it
+
+DOORS = ("rankings", "sectors", "rotation", "stages", "breadth", "regime", "averages")
 
 
-def test_three_days_of_history_are_said_to_be_three(universe, writer):
+@pytest.fixture
+def answered(universe, reader) -> Answered:
+    """The survey of a moment, stored, and put together again from what every door of the API answers."""
+    turn = count()
+
+    def ask(at: datetime) -> dict:
+        made = surveyed(at)
+        store([made], now=EVENING + timedelta(seconds=next(turn)))
+        found: dict = {}
+        for door in DOORS:
+            response = reader.get(f"/api/market/{door}/", {"universe": KEY, "as_of": made["as_of"].isoformat()})
+            assert response.status_code == 200, response.content
+            found |= response.json()
+        assert found.keys() == {"universe", "as_of", "kind", *BLOCKS}
+        assert {name: found[name] for name in BLOCKS} == json.loads(json.dumps({name: made[name] for name in BLOCKS}))
+        return found
+
+    return ask
+
+
+def test_three_days_of_history_are_said_to_be_three(universe, writer, answered):
     days = earlier_days(3)
     store_days(writer, "AAA", [10, 11, 12], days)
     store_bars(writer, minutes("AAA", 12.6))
 
-    found = surveyed(AT_THREE)
+    found = answered(AT_THREE)
     row = row_of(found, "AAA")
 
     assert row["reason"] == "needs 252 earlier closes, has 3"
@@ -293,20 +317,20 @@ def test_three_days_of_history_are_said_to_be_three(universe, writer):
     assert found["regime"]["score"] is None
 
 
-def test_a_gap_in_the_history_skips_days_and_invents_none(history, writer):
+def test_a_gap_in_the_history_skips_days_and_invents_none(history, writer, answered):
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM ohlcv_daily WHERE symbol = 'AAA' AND date = ANY(%s)", [history[-8:-3]])
     store_bars(writer, minutes("AAA", 60.0))
 
-    row = row_of(surveyed(AT_THREE), "AAA")
+    row = row_of(answered(AT_THREE), "AAA")
 
     own = np.delete(walk("AAA", HISTORY), slice(-8, -3))
     assert row["change_1w"] == pytest.approx((60 / own[-5] - 1) * 100, abs=1e-4)
     assert row["change_1y"] == pytest.approx((60 / own[-252] - 1) * 100, abs=1e-4)
 
 
-def test_a_split_yesterday_moves_no_number_and_one_of_tomorrow_is_not_known(history, writer):
-    plain = surveyed(moment("14:00"))
+def test_a_split_yesterday_moves_no_number_and_one_of_tomorrow_is_not_known(history, writer, answered):
+    plain = answered(moment("14:00"))
     closes = walk("AAA", HISTORY)
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM ohlcv_daily WHERE symbol = 'AAA' AND date = %s", [history[-1]])
@@ -314,7 +338,7 @@ def test_a_split_yesterday_moves_no_number_and_one_of_tomorrow_is_not_known(hist
     Split.objects.create(symbol_id="BBB", execution_date=TODAY + timedelta(days=1), split_from=1, split_to=10)
     store_days(writer, "AAA", [closes[-1] / 2], history[-1:])
 
-    split = surveyed(moment("14:00"))
+    split = answered(moment("14:00"))
 
     for name in ("change_day", "change_1w", "change_1y", "rs_rating", "stage", "atr_sma50"):
         assert row_of(split, "AAA")[name] == pytest.approx(row_of(plain, "AAA")[name], abs=0.02), name
@@ -322,25 +346,27 @@ def test_a_split_yesterday_moves_no_number_and_one_of_tomorrow_is_not_known(hist
     assert row_of(split, "BBB") == row_of(plain, "BBB")
 
 
-def test_who_is_halted_or_delisted_counts_in_the_universe_and_not_in_the_numbers(history, writer):
+def test_who_is_halted_or_delisted_counts_in_the_universe_and_not_in_the_numbers(history, writer, answered):
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM ohlcv_daily WHERE symbol = 'BBB' AND date > %s", [history[-25]])  # delisted a month ago
-    store_bars(writer, [bar for symbol in ("AAA", "CCC", "DDD", "EEE", "FFF") for bar in minutes(symbol, 50, 51)])
+    store_bars(writer, [bar for symbol in ("AAA", "CCC", "DDD", "EEE", "FFF", "SPY") for bar in minutes(symbol, 50, 51)])
     store_bars(writer, [bar for symbol in ("AAA", "CCC", "DDD", "EEE") for bar in minutes(symbol, 52, 52, first="14:50")])  # FFF is halted
 
-    found = surveyed(AT_THREE)
+    found = answered(AT_THREE)
 
     assert found["coverage"] == {"symbols": 5, "of": 6, "oldest_bar": "2026-11-20T14:31:00Z"}, "the oldest is the halted one's"
     gone = row_of(found, "BBB")
     assert (gone["last"], gone["rs_rating"], gone["stage"], gone["reason"]) == (None, None, None, "no price today")
-    assert found["rankings"][-1] is gone
+    assert {name for name, value in row_of(found, "BBB", "stages").items() if value is not None} == {"symbol", "sector", "reason"}
+    assert row_of(found, "BBB", "averages")["ema10"] == {"value": None, "percent": None, "atr": None}
+    assert found["rankings"][-1] == gone
     assert row_of(found, "FFF")["bar_at"] == "2026-11-20T14:31:00Z"
     assert found["stage_counts"]["unknown"] == 1
     assert found["breadth"]["symbols"] == 5
 
 
-def test_an_unknown_sector_stays_unknown_with_its_share(history):
-    found = surveyed(moment("14:00"))
+def test_an_unknown_sector_stays_unknown_with_its_share(history, answered):
+    found = answered(moment("14:00"))
 
     by_sector = {row["sector"]: row for row in found["sectors"]}
     assert {sector: (row["symbols"], row["of"], row["fund"]) for sector, row in by_sector.items()} == {
@@ -349,8 +375,8 @@ def test_an_unknown_sector_stays_unknown_with_its_share(history):
     assert by_sector[""]["change_day"] == row_of(found, "FFF")["change_day"]
 
 
-def test_a_universe_of_which_nothing_streams_answers_with_nulls(universe):
-    found = surveyed(AT_THREE)
+def test_a_universe_of_which_nothing_streams_answers_with_nulls(universe, answered):
+    found = answered(AT_THREE)
 
     assert found["coverage"] == {"symbols": 0, "of": 6, "oldest_bar": None}
     assert {row["reason"] for row in found["rankings"]} == {"no price today"}
@@ -359,35 +385,35 @@ def test_a_universe_of_which_nothing_streams_answers_with_nulls(universe):
     assert found["stage_counts"] == {"1": 0, "2": 0, "3": 0, "4": 0, "unknown": 6}
 
 
-def test_a_market_of_which_no_day_is_stored_yet_answers_with_nulls_after_its_close(universe):
-    found = surveyed(EVENING)
+def test_a_market_of_which_no_day_is_stored_yet_answers_with_nulls_after_its_close(universe, answered):
+    found = answered(EVENING)
 
     assert (found["kind"], found["coverage"]["symbols"]) == ("close", 0)
 
 
-def test_volume_and_open_of_a_day_that_was_not_seen_from_its_open_are_unknown(history, writer):
+def test_volume_and_open_of_a_day_that_was_not_seen_from_its_open_are_unknown(history, writer, answered):
     store_bars(writer, [bar for symbol in MEMBERS for bar in minutes(symbol, 50, 51, first="16:05")])
 
-    late = row_of(surveyed(moment("16:10")), "AAA")
+    late = row_of(answered(moment("16:10")), "AAA")
     store_bars(writer, [bar for clock in ("14:30", "15:10", "15:40") for bar in minutes("BBB", 50, first=clock)])
-    seen = row_of(surveyed(moment("16:10")), "AAA")
+    seen = row_of(answered(moment("16:10")), "AAA")
 
     assert (late["rvol"], late["rvol_projected"], late["change_open"]) == (None, None, None)
     assert late["reason"] == "half an hour of today has no bar, so its volume is unknown"
     assert (seen["rvol"], seen["change_open"], seen["reason"]) == (0.02, pytest.approx(2), None)
 
 
-def test_a_sector_fund_beside_the_universe_has_its_days_change_in_the_rotation(history, writer):
+def test_a_sector_fund_beside_the_universe_has_its_days_change_in_the_rotation(history, writer, answered):
     store_days(writer, "XLE", [*walk("XLE", HISTORY - 1), 40.0], history)
     store_bars(writer, minutes("XLE", 41))
 
-    assert row_of(surveyed(AT_THREE), "XLE", "rotation")["change_day"] == pytest.approx(2.5)
+    assert row_of(answered(AT_THREE), "XLE", "rotation")["change_day"] == pytest.approx(2.5)
 
 
-def test_a_day_without_spy_has_no_rotation_and_says_so(history, writer):
+def test_a_day_without_spy_has_no_rotation_and_says_so(history, writer, answered):
     store_bars(writer, [bar for symbol in MEMBERS for bar in minutes(symbol, 50, 51)])
 
-    found = surveyed(AT_THREE)
+    found = answered(AT_THREE)
 
     assert {(row["ratio"], row["quadrant"], row["reason"]) for row in found["rotation"] if not row["fund"]} == {
         (None, None, "SPY has no price today")
@@ -448,5 +474,6 @@ def test_weights_and_caps_come_as_numbers(history):
 def _nothing_held(monkeypatch):
     """Each test has a process of its own: what an earlier one held is of another database."""
     monkeypatch.setattr(survey, "held", survey.Held())
+    monkeypatch.setattr(market_api, "held", market_api.Held())
     yield
     assert not panels.lock.locked()
