@@ -20,8 +20,10 @@ from django.utils import timezone
 
 from marketdata.models import AuditEntry, DeadTask, Gap, GapCause, Heartbeat, Job, LoggedError, Symbol
 from marketdata.tasks import prune_records
+from patterns.models import MarketSurvey
+from patterns.survey import BLOCKS
 from patterns.tasks import scan_bars
-from tests.people import PASSWORD, bearer, make_token, make_user, session_client, stranger
+from tests.people import PASSWORD, bearer, make_token, make_user, session_client, stranger, token_client
 from tests.processes import wait_until
 from tickstock import tracing
 from tickstock.attempts import CountedTask
@@ -92,6 +94,24 @@ def test_the_figures_of_several_processes_add_up_and_a_dead_ones_sockets_do_not_
     assert seen['tickstock_tasks_total{state="success",task="t"}'] == 4
     assert seen["tickstock_sockets"] in {3, 4}  # both stand for this process here; the later one counts
     assert not counts.hexists(GAUGES_KEY, "tickstock_sockets gone:1")
+
+
+def test_answers_from_the_cache_of_surveys_are_counted_over_all_web_processes(db, counts, settings):
+    blocks = {name: {} if name in {"coverage", "breadth", "regime", "stage_counts"} else [] for name in BLOCKS}
+    now = timezone.now()
+    MarketSurvey.objects.create(universe=settings.SYMBOL_UNIVERSE_KEY, as_of=now, kind="intraday", made_at=now, **blocks)
+    reader = token_client(make_user("market-reader"), scopes=["read:market"])
+    for _ in range(3):
+        reader.get("/api/market/breadth/")
+    counters.flush()
+    another = Counters()
+    another.add("tickstock_cache_answers_total", 5, cache="surveys", result="hit")
+    another.flush()
+
+    seen = scraped()
+
+    assert seen['tickstock_cache_answers_total{cache="surveys",result="hit"}'] == 7
+    assert seen['tickstock_cache_answers_total{cache="surveys",result="miss"}'] == 1
 
 
 def test_a_redis_that_is_away_leaves_the_other_figures_and_is_told(db, settings):

@@ -52,6 +52,7 @@ STREAM_GAUGES = {
 HELP = {
     "tickstock_http_requests": "requests answered, by route, method and status",
     "tickstock_http_seconds": "time until the answer, by route",
+    "tickstock_cache_answers": "answers from a cache, by cache and result: `surveys` hit (the survey was held already) or miss (read from the table)",
     "tickstock_tasks": "tasks ended, by name and state",
     "tickstock_task_seconds": "run time of tasks, by name: scans, sweeps, surveys",
 }

@@ -1,4 +1,8 @@
-"""Count what HTTP answers, and how long it took, by route: never by address, which anybody can make up. Note who was refused what."""
+"""
+Count what HTTP answers, and how long it took, by route: never by address, which anybody can make up. Note who was refused what.
+
+An app that answers from a cache says so in `Cache-Status` (RFC 9211), and that is counted here: apps know nothing of the counters.
+"""
 
 import logging
 import time
@@ -49,6 +53,9 @@ def _count(request: HttpRequest, response: HttpResponseBase, seconds: float, spa
     method = request.method if request.method in METHODS else "other"
     counters.add("tickstock_http_requests_total", route=route, method=str(method), status=str(response.status_code))
     counters.observe("tickstock_http_seconds", seconds, route=route)
+    if status := response.headers.get("Cache-Status"):
+        cache, _, rest = status.partition("; ")
+        counters.add("tickstock_cache_answers_total", cache=cache, result="hit" if rest == "hit" else "miss")
     code = response.status_code
     tracing.end(span, name=f"{method} {route}", failed=code >= 500, http_route=route, http_response_status_code=code)
 
