@@ -261,9 +261,10 @@ def _scan_job(job: Job, watch: Watch) -> dict[str, Any]:
 
 
 def _survey_job(job: Job, watch: Watch) -> dict[str, Any]:
-    """Survey the market with the command's own code; keep what it was measured on."""
+    """Survey the market with the command's own code and store what it says; report what it was measured on."""
     watch.step(0, 1, "surveys")
     out = StringIO()
-    call_command("survey_market", *(["--universe", job.options["universe"]] if "universe" in job.options else []), "--json", stdout=out)
+    chosen = ["--universe", job.options["universe"]] if "universe" in job.options else []
+    call_command("survey_market", *chosen, "--store", "--json", stdout=out)
     survey = json.loads(out.getvalue().strip().splitlines()[-1])
     return {name: survey[name] for name in ("as_of", "universe", "coverage") if name in survey}

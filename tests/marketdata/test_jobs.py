@@ -13,6 +13,7 @@ from marketdata.history import RestHistory
 from marketdata.jobs import BarJobs, Watch, ask, cancel, claim, work
 from marketdata.models import AuditEntry, Bar, DailyBar, Job, JobKind, JobState, Session
 from marketdata.operations import WRITING_KINDS
+from patterns.models import MarketSurvey
 from patterns.tasks import work_jobs
 from tests.factories import DAY
 from tests.patterns.market import random_bars, store
@@ -220,3 +221,14 @@ def test_a_worker_scans_what_an_operator_asks_for(writer):
 
     job = Job.objects.get()
     assert (job.state, job.error, job.report["bars"]) == (JobState.DONE, "", 40)
+
+
+def test_a_worker_surveys_what_an_operator_asks_for_and_keeps_it(writer):
+    store(writer, random_bars("AAPL", 5, seed=1))
+    ask(JobKind.SURVEY, {"universe": "stock_etf_test"}, asked_by="olga")
+
+    work_jobs()
+
+    job, kept = Job.objects.get(), MarketSurvey.objects.get()
+    assert (job.state, job.error, job.report["universe"]) == (JobState.DONE, "", "stock_etf_test")
+    assert (kept.universe, kept.coverage) == ("stock_etf_test", job.report["coverage"])
