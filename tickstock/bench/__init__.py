@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
-from tickstock.bench import asking, events, fanout, looking, missing, paint, storing
+from tickstock.bench import asking, events, fanout, looking, missing, paint, storing, survey
 from tickstock.bench.rows import Place, Row
 
 SUBJECTS: dict[str, Callable[[Place], Iterator[Row]]] = {
@@ -12,6 +12,7 @@ SUBJECTS: dict[str, Callable[[Place], Iterator[Row]]] = {
     "asking": asking.rows,
     "fanout": fanout.rows,
     "paint": paint.rows,
+    "survey": survey.rows,
     "missing": missing.rows,
 }
 

@@ -77,7 +77,7 @@ def _asked(name: str, port: int, path: str, secret: str, *, limit: int) -> Row:
     try:
         for _ in range(20):  # the first ones load what the process has not needed yet
             ask()
-        taken = _paced(ask)
+        taken = paced(ask)
         count, began = 0, time.perf_counter()
         while time.perf_counter() - began < FLAT_OUT_SECONDS:
             ask()
@@ -94,7 +94,7 @@ def _asked(name: str, port: int, path: str, secret: str, *, limit: int) -> Row:
     return time_row(name, "20 ms", ours=p95, peer=LIMIT_SECONDS, goal=1.0, note=note)
 
 
-def _paced(ask: Callable[[], None]) -> list[float]:
+def paced(ask: Callable[[], None]) -> list[float]:
     """Ask at an even pace; an answer's time counts from when it was due, so that a slow one does not hide those behind it."""
     first = time.perf_counter()
     taken = []
