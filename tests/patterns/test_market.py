@@ -138,7 +138,11 @@ def test_the_stages_of_spy_are_those_that_the_years_are_known_for(real):
         (date(2007, 8, 17), 2, 3), (date(2007, 9, 28), 3, 2), (date(2007, 11, 16), 2, 3), (date(2008, 1, 4), 3, 4), (date(2009, 5, 29), 4, 1),
         (date(2009, 6, 19), 1, 2), (date(2009, 7, 17), 2, 3), (date(2009, 7, 24), 3, 2),
     ]  # fmt: skip
-    assert all("30-week average" in change.reason for change in stages.changes(way, weeks=10_000))
+    told = [
+        f"{date.fromordinal(change.day)} {change.before} → {change.after} {change.reason}" for change in stages.changes(way, weeks=10_000)
+    ]
+    documented = (Path(__file__).parents[2] / "docs" / "market.md").read_text().split("## SPY's stages")[1].split("```")[1]
+    assert told[::-1] == documented.strip().splitlines()
 
 
 @given(st.lists(st.one_of(st.just(np.nan), st.integers(-3, 3).map(float)), max_size=40))
