@@ -60,8 +60,8 @@ class Intake:
         report = self.report
         report.frames += 1
         builder = self.builder
-        self._count(decoded.events)
-        newest, others = builder.add_all(decoded.events, self._admits)
+        kind = self._count(decoded.events)
+        newest, others = builder.add_all(decoded.events, self._admits, kind=kind)
         for event in others:
             if isinstance(event, LimitBand):
                 self._note_band(event)
@@ -75,18 +75,20 @@ class Intake:
         self.last_event_ms = builder.clock_ms
         return newest
 
-    def _count(self, events: list[Event]) -> None:
+    def _count(self, events: list[Event]) -> type[Event] | None:
+        """Count the events by kind; return the kind of all of them, where it is one."""
         report, before = self.report, self.report.events
-        kinds = set(map(type, events))  # most frames hold one kind, and counting is slower than looking
-        counted = Counter(map(type, events)) if len(kinds) > 1 else dict.fromkeys(kinds, len(events))
-        for kind, number in counted.items():
-            self.counts[_KIND_NAMES[kind]] += number
-            if kind is not StatusMessage:
+        types = list(map(type, events))
+        kind = types[0] if types and types.count(types[0]) == len(types) else None  # most frames hold one, and counting by kind is slower
+        for each, number in ((kind, len(events)),) if kind is not None else Counter(types).items():
+            self.counts[_KIND_NAMES[each]] += number
+            if each is not StatusMessage:
                 report.events += number
         if before < FIRST_EVENTS_LOGGED:
             told = [event for event in events if not isinstance(event, StatusMessage)]
-            for number, event in enumerate(told[: FIRST_EVENTS_LOGGED - before], before + 1):
-                log.info("Event %s: %s", number, event)
+            for place, event in enumerate(told[: FIRST_EVENTS_LOGGED - before], before + 1):
+                log.info("Event %s: %s", place, event)
+        return kind
 
     def _note_quote(self, quote: Quote) -> None:
         known = self.quotes.get(quote.sym)

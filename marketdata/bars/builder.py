@@ -1,16 +1,18 @@
 """
 Fold events into one-minute bars. Pure: no clock, no I/O, no Django.
 
-Owns all forming minutes and says when they close; what a minute is stands in minute.py. Trades and seconds never meet in one bar; the
-feed's own minute aggregate stands above both.
+Owns all forming minutes and says when they close; what a minute is stands in minute.py, how many of them are folded at once in page.py. Trades and
+seconds never meet in one bar; the feed's own minute aggregate stands above both.
 """
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
+from operator import attrgetter
 
 import msgspec
 
 from marketdata.bars.minute import SECOND_MS, VENDOR, Minute
+from marketdata.bars.page import Page
 from marketdata.bars.session import SessionTable
 from marketdata.bars.sizes import BadSizeError, units
 from marketdata.bars.snapshot import MINUTE_MS, SHARE, BarSnapshot
@@ -48,17 +50,14 @@ class BarBuilder:
 
     def __init__(self, sessions: SessionTable, *, unbroken: bool = False, now_ms: int = 0) -> None:
         self.sessions = sessions  # may be replaced by a newer one at any time
-        self._minutes: dict[int, dict[str, Minute]] = {}
-        self._extended: dict[int, bool] = {}
-        # Of the newest minute, by symbol: how to take in an event about which nothing is to be asked
-        self._open_from = 0
-        self._take_trade: dict[str, Callable[[Trade], None]] = {}
-        self._take_second: dict[str, Callable[[SecondAggregate], None]] = {}
+        self._pages: dict[int, Page] = {}
+        # The newest page, and of the symbols about whose next trade or second there nothing is to be asked the slot
+        self._newest = Page(0, extended=True)
+        self._trade_slots: dict[str, int] = {}
+        self._second_slots: dict[str, int] = {}
         self._unfolded = 0
         self._idle_until_ms = 0  # nothing closes before this moment of the stream, unless something is due
-        self._forming: dict[int, dict[str, Minute]] = {}
         self._due: dict[tuple[str, int], Minute] = {}
-        self._moved: dict[tuple[str, int], Minute] = {}
         self._symbols: dict[str, bool] = {}
         self.whole_from: int | None = 0 if unbroken else None  # first minute (Unix ms) that the line saw whole, None while it is down
         self._awaiting_first_event = False
@@ -98,9 +97,9 @@ class BarBuilder:
         if self.whole_from is None or moment_ms <= self.whole_from:
             return
         self.whole_from = -(-moment_ms // MINUTE_MS) * MINUTE_MS
-        for start, group in self._minutes.items():
+        for start, page in self._pages.items():
             if start < self.whole_from:
-                for minute in group.values():
+                for minute in page.minutes.values():
                     minute.broken = minute.broken or not minute.closed
 
     def interrupt(self) -> None:
@@ -108,41 +107,75 @@ class BarBuilder:
         self.whole_from = None
         self._awaiting_first_event = False
         self._ask_again()
-        for group in self._minutes.values():
-            for minute in group.values():
+        for page in self._pages.values():
+            for minute in page.minutes.values():
                 if not minute.closed:
                     minute.broken = True
 
     def _ask_again(self) -> None:
         """Look at the next event of each symbol closely."""
-        self._take_trade.clear()
-        self._take_second.clear()
+        self._trade_slots.clear()
+        self._second_slots.clear()
 
     # -- events -------------------------------------------------------------------------------------------------------------------
 
-    def add_all(self, events: Sequence[Event], admits: Callable[[Trade | SecondAggregate], bool]) -> tuple[int, list[Event]]:
+    def add_all(
+        self, events: list[Event], admits: Callable[[Trade | SecondAggregate], bool], *, kind: type[Event] | None = None
+    ) -> tuple[int, list[Event]]:
         """
         Fold in the events of a frame that `admits` lets in; return the largest event time (Unix ms, 0 without any) and the events that are no bar's.
 
         The same as `add` for each. Where the symbol's newest minute is open, nothing about an event can be in question but its content, so it
-        is only kept until the minute is looked at: that is nearly every event, and what a busy feed costs.
+        is only kept until the minute is looked at: that is nearly every event, and what a busy feed costs. `kind`: that of all of them, where
+        it is one.
         """
-        newest = known = 0  # of all events, of those about which nothing was asked
-        start, take_trade, take_second = self._open_from, self._take_trade, self._take_second
-        end = start + MINUTE_MS
+        newest = self._take_alike(events, kind)
         others: list[Event] = []
+        if not newest:
+            newest = self._take_each(events, admits, others)
+        self._unfolded += len(events)
+        self._newest.gather(self._refuse)
+        return newest, others
+
+    def _take_alike(self, events: list[Event], kind: type[Event] | None) -> int:
+        """Take events of one kind, where nothing is to be asked about any of them, and return the largest time; else 0."""
+        page = self._newest
+        if kind is Trade:
+            slots, moments, length = list(map(self._trade_slots.get, map(_SYMBOL_OF, events))), list(map(_TRADED_AT, events)), 0
+        elif kind is SecondAggregate:
+            slots, moments, length = list(map(self._second_slots.get, map(_SYMBOL_OF, events))), list(map(_STARTED_AT, events)), SECOND_MS
+        else:
+            return 0
+        latest = max(moments)
+        if None in slots or min(moments) < page.start or latest >= page.start + MINUTE_MS:
+            return 0
+        if kind is Trade:
+            page.trades += events  # type: ignore[arg-type]
+            page.trade_slots += slots  # type: ignore[arg-type]
+        else:
+            page.seconds += events  # type: ignore[arg-type]
+            page.second_slots += slots  # type: ignore[arg-type]
+        self.clock_ms = max(self.clock_ms, latest + length)
+        return latest + length
+
+    def _take_each(self, events: list[Event], admits: Callable[[Trade | SecondAggregate], bool], others: list[Event]) -> int:
+        newest = known = 0  # of all events, of those about which nothing was asked
+        page, trade_slots, second_slots = self._newest, self._trade_slots, self._second_slots
+        start, end = page.start, page.start + MINUTE_MS
         for event in events:
             if type(event) is Trade:
                 at = event.t
-                if start <= at < end and (take := take_trade.get(event.sym)) is not None:
-                    take(event)
+                if start <= at < end and (slot := trade_slots.get(event.sym)) is not None:
+                    page.trades.append(event)
+                    page.trade_slots.append(slot)
                     if at > known:
                         known = at
                     continue
             elif type(event) is SecondAggregate:
                 at = event.s
-                if start <= at < end and (keep := take_second.get(event.sym)) is not None:
-                    keep(event)
+                if start <= at < end and (slot := second_slots.get(event.sym)) is not None:
+                    page.seconds.append(event)
+                    page.second_slots.append(slot)
                     if at >= known:
                         known = at + SECOND_MS
                     continue
@@ -153,10 +186,10 @@ class BarBuilder:
                 self.clock_ms = max(self.clock_ms, known)
                 self.add(event)
                 newest = max(newest, _time_of(event))
-                start, end = self._open_from, self._open_from + MINUTE_MS
+                page = self._newest
+                start, end = page.start, page.start + MINUTE_MS
         self.clock_ms = max(self.clock_ms, known)
-        self._unfolded += len(events)
-        return max(newest, known), others
+        return max(newest, known)
 
     def add(self, event: Trade | SecondAggregate) -> None:
         """Fold in one event. A refused one stands in `refused`; a late one is counted and stands there too."""
@@ -219,39 +252,35 @@ class BarBuilder:
             self.late_events += 1
             self._refuse("late", "its minute ended more than 15 minutes before the stream's time", event)
             return
-        group = self._minutes.get(start)
-        if group is None:
-            group = self._minutes[start] = {}
-            self._extended[start] = not self.sessions.is_regular(start)
-        minute = group.get(symbol)
+        page = self._pages.get(start)
+        if page is None:
+            page = self._pages[start] = Page(start, extended=not self.sessions.is_regular(start))
+        minute = page.minutes.get(symbol)
         if minute is None:
-            whole = self.whole_from is not None and start >= self.whole_from
-            minute = group[symbol] = Minute(symbol, start, whole=whole, extended=self._extended[start])
-        if not self._fold(minute, event):
-            return
-        if minute.closed or minute.vendor is not None:
-            self._due[symbol, start] = minute
+            minute = page.open(symbol, whole=self.whole_from is not None and start >= self.whole_from)
+        if isinstance(event, MinuteAggregate):
+            if self._fold_vendor(minute, event):
+                self._due[symbol, start] = minute
+        elif minute.closed or minute.vendor is not None:
+            if page.add(minute, event, self._refuse):
+                self._due[symbol, start] = minute
         else:
-            self._forming.setdefault(start, {})[symbol] = minute
+            page.take(minute, event)
             self._idle_until_ms = 0
-            self._moved[symbol, start] = minute
-            self._trust(minute, event)
+            self._trust(page, minute, event)
 
-    def _trust(self, minute: Minute, event: Trade | SecondAggregate) -> None:
+    def _trust(self, page: Page, minute: Minute, event: Trade | SecondAggregate) -> None:
         """Of the newest minute, take further events of this kind and symbol without asking."""
-        if minute.start > self._open_from:
+        if page.start > self._newest.start:
             self._ask_again()
-            self._open_from = minute.start
-        if minute.start == self._open_from:
-            if isinstance(event, Trade):
-                self._take_trade[minute.symbol] = minute.new_trades.append
-            else:
-                self._take_second[minute.symbol] = minute.new_seconds.append
+            self._newest = page
+        if page is self._newest:
+            (self._trade_slots if isinstance(event, Trade) else self._second_slots)[minute.symbol] = minute.slot
 
     def _distrust(self, minute: Minute) -> None:
-        if minute.start == self._open_from:
-            self._take_trade.pop(minute.symbol, None)
-            self._take_second.pop(minute.symbol, None)
+        if minute.start == self._newest.start:
+            self._trade_slots.pop(minute.symbol, None)
+            self._second_slots.pop(minute.symbol, None)
 
     def _admit(self, symbol: str, known: bool | None, event: Event) -> bool:
         """Look at a symbol once: exchange test tickers are dropped, what is no symbol is refused."""
@@ -264,15 +293,6 @@ class BarBuilder:
         self._symbols[symbol] = False
         self.test_ticker_events += 1
         return False
-
-    def _fold(self, minute: Minute, event: Trade | SecondAggregate) -> bool:
-        if isinstance(event, MinuteAggregate):
-            return self._fold_vendor(minute, event)
-        if isinstance(event, Trade):
-            minute.new_trades.append(event)
-        else:
-            minute.new_seconds.append(event)
-        return minute.fold(self._refuse)
 
     def _fold_vendor(self, minute: Minute, aggregate: MinuteAggregate) -> bool:
         if not aggregate.l <= aggregate.o <= aggregate.h or not aggregate.l <= aggregate.c <= aggregate.h:
@@ -325,19 +345,17 @@ class BarBuilder:
         self._now_ms = max(self._now_ms, now_ms)
         self._closed_to_ms = max(self._closed_to_ms, now_ms)
         if self._unfolded > UNFOLDED:
-            self._fold_forming()
+            self._fold_pages()
         if now_ms < self._idle_until_ms and not self._due:
             return []
         due, self._due = self._due, {}
-        for start in [start for start in self._forming if start + MINUTE_MS + HOLD_TRADES_MS <= now_ms]:
-            group = self._forming[start]
-            for minute in group.values():
-                minute.fold(self._refuse)
-            for symbol in [symbol for symbol, minute in group.items() if start + MINUTE_MS + self._hold(minute) <= now_ms]:
-                due[symbol, start] = group.pop(symbol)
-            if not group:
-                del self._forming[start]
-        bars = [bar for key, minute in due.items() if (bar := self._close(key, minute)) is not None]
+        for start, page in self._pages.items():
+            if page.forming and start + MINUTE_MS + HOLD_TRADES_MS <= now_ms:
+                page.fold(self._refuse)
+                for minute in page.forming.values():
+                    if start + MINUTE_MS + self._hold(minute) <= now_ms:
+                        due[minute.symbol, start] = minute
+        bars = [bar for minute in due.values() if (bar := self._close(minute)) is not None]
         self._forget(now_ms)
         self._idle_until_ms = self._next_ms(now_ms)
         bars.sort(key=lambda bar: (bar.opened_at_ms, bar.symbol))
@@ -345,19 +363,20 @@ class BarBuilder:
 
     def _next_ms(self, now_ms: int) -> int:
         """Return when a minute may close or be let go of next, if no event comes."""
-        closing = min((start + MINUTE_MS + HOLD_TRADES_MS for start in self._forming), default=now_ms + MINUTE_MS)
-        leaving = min((start + MINUTE_MS + LATE_MS for start in self._minutes), default=now_ms + MINUTE_MS)
+        closing = min(
+            (start + MINUTE_MS + HOLD_TRADES_MS for start, page in self._pages.items() if page.forming), default=now_ms + MINUTE_MS
+        )
+        leaving = min((start + MINUTE_MS + LATE_MS for start in self._pages), default=now_ms + MINUTE_MS)
         return max(now_ms + 1, min(closing, leaving + 1))
 
-    def _close(self, key: tuple[str, int], minute: Minute) -> BarSnapshot | None:
+    def _close(self, minute: Minute) -> BarSnapshot | None:
         """Close the minute, or look at a closed one again; return its bar where that is news."""
-        minute.fold(self._refuse)
+        page = self._pages[minute.start]
+        page.fold(self._refuse)
         minute.closed = True
         self._distrust(minute)
-        self._moved.pop(key, None)
-        forming = self._forming.get(minute.start)
-        if forming is not None:
-            forming.pop(minute.symbol, None)
+        page.moved.pop(minute.symbol, None)
+        page.forming.pop(minute.symbol, None)
         bar = minute.bar()
         if bar is None or bar == minute.given:
             return None
@@ -373,23 +392,24 @@ class BarBuilder:
 
     def _forget(self, now_ms: int) -> None:
         """Let go of minutes that no event may revise any more."""
-        for start in [start for start in self._minutes if start + MINUTE_MS + LATE_MS < now_ms]:
-            del self._minutes[start], self._extended[start]
+        for start in [start for start in self._pages if start + MINUTE_MS + LATE_MS < now_ms]:
+            del self._pages[start]
             self.settled_before_ms = max(start + MINUTE_MS, self.settled_before_ms or 0)
 
     def moving(self) -> list[BarSnapshot]:
         """Return the forming bars that moved since the last call."""
-        self._fold_forming()
-        moved, self._moved = self._moved, {}
-        bars = (minute.bar() for minute in moved.values() if not minute.closed)
-        return [bar for bar in bars if bar is not None]
+        self._fold_pages()
+        bars = []
+        for page in self._pages.values():
+            if page.moved:
+                moved, page.moved = page.moved, {}
+                bars += [bar for minute in moved.values() if (bar := minute.bar()) is not None]
+        return bars
 
-    def _fold_forming(self) -> None:
+    def _fold_pages(self) -> None:
         self._unfolded = 0
-        for start, group in self._forming.items():
-            for symbol, minute in group.items():
-                if (minute.new_trades or minute.new_seconds) and minute.fold(self._refuse):
-                    self._moved[symbol, start] = minute
+        for page in self._pages.values():
+            page.fold(self._refuse)
 
     def finish(self) -> list[BarSnapshot]:
         """Return all that is left of an unbroken line that has ended: its last minutes are whole."""
@@ -406,7 +426,10 @@ class BarBuilder:
         return self.closed(self.clock_ms + MINUTE_MS + HOLD_AWAITED_MS)
 
     def __len__(self) -> int:
-        return sum(len(group) for group in self._minutes.values())
+        return sum(len(page.minutes) for page in self._pages.values())
+
+
+_SYMBOL_OF, _TRADED_AT, _STARTED_AT = attrgetter("sym"), attrgetter("t"), attrgetter("s")
 
 
 def _time_of(event: Trade | SecondAggregate) -> int:
