@@ -14,7 +14,6 @@ from marketdata.feed.events import PAUSED, Event, LimitBand, MinuteAggregate, Qu
 log = logging.getLogger(__name__)
 
 FIRST_EVENTS_LOGGED = 10
-MOST_KEYS_REMEMBERED = 2_000_000
 
 
 class Report(msgspec.Struct):
@@ -52,7 +51,6 @@ class Intake:
         self._paused: dict[str, bool] = {}
         self._symbols = symbols
         self._kinds = kinds
-        self._minutes_seen: set[tuple[str, int]] = set()
 
     def take(self, frame: bytes) -> int:
         """Fold one frame in; return the largest event time in it (Unix ms), 0 without any."""
@@ -144,15 +142,8 @@ class Intake:
         self.report.late_events = self.builder.late_events
         if self.builder.refused:
             self._reject_refused()
-        if not bars:
-            return
+        self.report.bars = self.builder.bars_given
         self.bars += bars
-        seen = self._minutes_seen
-        before = len(seen)
-        seen.update((bar.symbol, bar.opened_at_ms) for bar in bars)
-        self.report.bars += len(seen) - before
-        if len(seen) > MOST_KEYS_REMEMBERED:  # revisions come within minutes; older keys only cost memory
-            seen.clear()
 
 
 _KIND_NAMES: dict[type, str] = {

@@ -7,7 +7,6 @@ seconds never meet in one bar; the feed's own minute aggregate stands above both
 
 import re
 from collections.abc import Callable, Iterable
-from operator import attrgetter
 
 import msgspec
 
@@ -71,6 +70,7 @@ class BarBuilder:
         self._only_minute_aggregates = False
         self.clock_ms = 0
         self.late_events = 0
+        self.bars_given = 0  # minutes of which a bar was handed out
         self.test_ticker_events = 0
         self.refused: list[Refused] = []
         self.settled_before_ms: int | None = None
@@ -141,13 +141,16 @@ class BarBuilder:
         """Take events of one kind, where nothing is to be asked about any of them, and return the largest time; else 0."""
         page = self._newest
         if kind is Trade:
-            slots, moments, length = list(map(self._trade_slots.get, map(_SYMBOL_OF, events))), list(map(_TRADED_AT, events)), 0
+            known, moments, length = self._trade_slots, [event.t for event in events], 0  # type: ignore[union-attr]
         elif kind is SecondAggregate:
-            slots, moments, length = list(map(self._second_slots.get, map(_SYMBOL_OF, events))), list(map(_STARTED_AT, events)), SECOND_MS
+            known, moments, length = self._second_slots, [event.s for event in events], SECOND_MS  # type: ignore[union-attr]
         else:
             return 0
         latest = max(moments)
-        if None in slots or min(moments) < page.start or latest >= page.start + MINUTE_MS:
+        if not known or latest >= page.start + MINUTE_MS:
+            return 0
+        slots = list(map(known.get, [event.sym for event in events]))  # type: ignore[union-attr]
+        if None in slots or min(moments) < page.start:
             return 0
         if kind is Trade:
             page.trades += events  # type: ignore[arg-type]
@@ -277,10 +280,10 @@ class BarBuilder:
         if page is self._newest:
             (self._trade_slots if isinstance(event, Trade) else self._second_slots)[minute.symbol] = minute.slot
 
-    def _distrust(self, minute: Minute) -> None:
-        if minute.start == self._newest.start:
-            self._trade_slots.pop(minute.symbol, None)
-            self._second_slots.pop(minute.symbol, None)
+    def _distrust(self, symbol: str) -> None:
+        """Ask about each further event of this symbol's newest minute."""
+        self._trade_slots.pop(symbol, None)
+        self._second_slots.pop(symbol, None)
 
     def _admit(self, symbol: str, known: bool | None, event: Event) -> bool:
         """Look at a symbol once: exchange test tickers are dropped, what is no symbol is refused."""
@@ -312,7 +315,8 @@ class BarBuilder:
         content = (aggregate.av, size)
         if minute.vendor is not None and content < minute.vendor_content:
             return False
-        self._distrust(minute)
+        if minute.start == self._newest.start:
+            self._distrust(minute.symbol)
         minute.vendor_content = content
         minute.vendor = BarSnapshot(
             symbol=aggregate.sym,
@@ -349,16 +353,20 @@ class BarBuilder:
         if now_ms < self._idle_until_ms and not self._due:
             return []
         due, self._due = self._due, {}
-        for start, page in self._pages.items():
-            if page.forming and start + MINUTE_MS + HOLD_TRADES_MS <= now_ms:
+        bars = []
+        for key in sorted({start for _, start in due}.union(start for start, page in self._pages.items() if page.forming)):
+            page = self._pages[key]
+            minutes = {symbol: minute for (symbol, start), minute in due.items() if start == key} if due else {}
+            age_ms = now_ms - key - MINUTE_MS
+            if minutes or age_ms >= HOLD_TRADES_MS:
                 page.fold(self._refuse)
-                for minute in page.forming.values():
-                    if start + MINUTE_MS + self._hold(minute) <= now_ms:
-                        due[minute.symbol, start] = minute
-        bars = [bar for minute in due.values() if (bar := self._close(minute)) is not None]
+            if age_ms >= HOLD_AWAITED_MS:
+                minutes |= page.forming
+            elif age_ms >= HOLD_TRADES_MS:
+                minutes |= {symbol: minute for symbol, minute in page.forming.items() if self._hold(minute) <= age_ms}
+            bars += self._close(page, minutes)
         self._forget(now_ms)
         self._idle_until_ms = self._next_ms(now_ms)
-        bars.sort(key=lambda bar: (bar.opened_at_ms, bar.symbol))
         return bars
 
     def _next_ms(self, now_ms: int) -> int:
@@ -369,19 +377,28 @@ class BarBuilder:
         leaving = min((start + MINUTE_MS + LATE_MS for start in self._pages), default=now_ms + MINUTE_MS)
         return max(now_ms + 1, min(closing, leaving + 1))
 
-    def _close(self, minute: Minute) -> BarSnapshot | None:
-        """Close the minute, or look at a closed one again; return its bar where that is news."""
-        page = self._pages[minute.start]
-        page.fold(self._refuse)
-        minute.closed = True
-        self._distrust(minute)
-        page.moved.pop(minute.symbol, None)
-        page.forming.pop(minute.symbol, None)
-        bar = minute.bar()
-        if bar is None or bar == minute.given:
-            return None
-        minute.given = bar
-        return bar
+    def _close(self, page: Page, minutes: dict[str, Minute]) -> list[BarSnapshot]:
+        """Close these minutes, or look at closed ones again; return the bars that are news, by symbol."""
+        if len(minutes) >= len(page.forming) and page.forming.keys() <= minutes.keys():
+            page.forming.clear()
+            page.moved.clear()
+            if page is self._newest:
+                self._ask_again()
+        else:
+            for symbol in minutes:
+                page.forming.pop(symbol, None)
+                page.moved.pop(symbol, None)
+                if page is self._newest:
+                    self._distrust(symbol)
+        bars = []
+        for _, minute in sorted(minutes.items()):
+            minute.closed = True
+            bar = minute.bar()
+            if bar is not None and bar != minute.given:
+                self.bars_given += minute.given is None
+                minute.given = bar
+                bars.append(bar)
+        return bars
 
     def _hold(self, minute: Minute) -> int:
         if minute.vendor is not None:
@@ -427,9 +444,6 @@ class BarBuilder:
 
     def __len__(self) -> int:
         return sum(len(page.minutes) for page in self._pages.values())
-
-
-_SYMBOL_OF, _TRADED_AT, _STARTED_AT = attrgetter("sym"), attrgetter("t"), attrgetter("s")
 
 
 def _time_of(event: Trade | SecondAggregate) -> int:

@@ -86,23 +86,12 @@ class TradeSet(msgspec.Struct, gc=False, eq=False):
         high, low = (price, price) if flags & HIGH_LOW else (0.0, math.inf)
         mark = (at, number, price) if flags & OPEN_CLOSE else None
         count = 1 if flags & VOLUME else 0
-        self.add_run(
-            1, number, high=high, low=low, first=mark, final=mark, count=count, volume=size * count, values=[price * size] if count else []
-        )
+        self.add_run(1, number, high, low, mark, mark, count, size * count, [price * size] * count)
 
     def add_run(
-        self,
-        number: int,
-        last: int,
-        *,
-        high: float,
-        low: float,
-        first: Mark | None,
-        final: Mark | None,
-        count: int,
-        volume: int,
+        self, number: int, last: int, high: float, low: float, first: Mark | None, final: Mark | None, count: int, volume: int,
         values: list[float],
-    ) -> None:
+    ) -> None:  # fmt: skip
         """Add what `number` new trades come to together; `count`, `volume` and `values` (price × size) are of those that count as volume."""
         self.version += number
         if last > self.last:
@@ -186,24 +175,12 @@ class SecondSet(msgspec.Struct, gc=False, eq=False):
 
     def _fold(self, start: int, part: SecondPart) -> None:
         accumulated, size, high, low, close, opened, mean = part
-        self.add_run(
-            1, start, start, opened=opened, high=high, low=-low, close=close, volume=size, values=[mean * size], accumulated=accumulated
-        )
+        self.add_run(1, start, start, opened, high, -low, close, size, accumulated, [mean * size])
 
     def add_run(
-        self,
-        number: int,
-        first: int,
-        last: int,
-        *,
-        opened: float,
-        high: float,
-        low: float,
-        close: float,
-        volume: int,
+        self, number: int, first: int, last: int, opened: float, high: float, low: float, close: float, volume: int, accumulated: float,
         values: list[float],
-        accumulated: float,
-    ) -> None:
+    ) -> None:  # fmt: skip
         """Add what `number` new seconds from `first` to `last` come to together; `values` are mean price × size of each."""
         self.number += number
         if first < self.first:

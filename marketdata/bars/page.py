@@ -30,7 +30,7 @@ from marketdata.bars.sizes import KNOWN
 from marketdata.feed.conditions import HIGH_LOW, KNOWN_EXTENDED, KNOWN_REGULAR, OPEN_CLOSE, VOLUME
 from marketdata.feed.events import SecondAggregate, Trade
 
-CHUNK = 1_000  # events that wait as objects: they stay in the processor's cache, and columns are made many at a time
+CHUNK = 1_000
 LARGEST_SUM = 2.0**62  # of sizes that are added up in machine integers
 
 Column = npt.NDArray[Any]
@@ -221,6 +221,7 @@ class Page:
         volume = _sums(sizes, starts)
         all_values = values.tolist()
         alone: list[tuple[int, int]] = []  # what stands in a minute's own set
+        by_slot, moved = self._by_slot, self.moved
         value_end = 0
         runs = zip(
             slots[starts].tolist(), starts.tolist(), ends.tolist(), numbers[starts].tolist(), numbers[ends - 1].tolist(), value_ends.tolist(),
@@ -228,7 +229,7 @@ class Page:
         )  # fmt: skip
         for place, (slot, lo, hi, lowest, largest, valued) in enumerate(runs):
             value_start, value_end = value_end, valued
-            minute = self._by_slot[slot]
+            minute = by_slot[slot]
             trades = minute.trades
             if trades is None:
                 trades = minute.trades = TradeSet()
@@ -239,10 +240,11 @@ class Page:
                     self._note(minute)
                 continue
             trades.add_run(
-                hi - lo, largest, high=high[place], low=low[place], first=first[place], final=final[place],
-                count=value_end - value_start, volume=volume[place], values=all_values[value_start:value_end],
+                hi - lo, largest, high[place], low[place], first[place], final[place], value_end - value_start, volume[place],
+                all_values[value_start:value_end],
             )  # fmt: skip
-            self._note(minute)
+            if not minute.closed:
+                moved[minute.symbol] = minute
             if trades.listed and trades.parts is not None:
                 alone.append((lo, hi))
                 trades.parts.update(_trade_parts(_rows(rows, lo, hi)))
@@ -258,8 +260,9 @@ class Page:
         )  # fmt: skip
         values = (mean * sizes).tolist()
         alone: list[tuple[int, int]] = []
+        by_slot, moved = self._by_slot, self.moved
         for place, (slot, lo, hi, lowest, largest, first, top, bottom, final, volume, day) in enumerate(runs):
-            minute = self._by_slot[slot]
+            minute = by_slot[slot]
             seconds = minute.seconds
             if seconds is None:
                 seconds = minute.seconds = SecondSet()
@@ -269,11 +272,9 @@ class Page:
                 if any(news):
                     self._note(minute)
                 continue
-            seconds.add_run(
-                hi - lo, lowest, largest, opened=first, high=top, low=bottom, close=final, volume=volume, values=values[lo:hi],
-                accumulated=day,
-            )  # fmt: skip
-            self._note(minute)
+            seconds.add_run(hi - lo, lowest, largest, first, top, bottom, final, volume, day, values[lo:hi])
+            if not minute.closed:
+                moved[minute.symbol] = minute
             if seconds.listed and seconds.parts is not None:
                 alone.append((lo, hi))
                 seconds.parts.update(_second_parts(_rows(rows, lo, hi)))
