@@ -193,10 +193,12 @@ def _store(checked: Checked, writer: Writer, wanted: Wanted, *, source: Source, 
     good = checked.good
     if not good.height:
         return []
-    columns = ["symbol", "at", "open", "high", "low", "close", "volume", "vwap", "trades"]
+    at = pl.col("at") if wanted.days else pl.from_epoch("at", time_unit="ms").dt.to_string("%Y-%m-%d %H:%M:%S+00")
+    is_final = pl.lit("t" if source >= Source.SETTLED else "f").alias("is_final")
     lines = good.select(
-        *columns, pl.lit(int(source)).alias("source"), (pl.col("row") + version).alias("version"), *([] if wanted.days else [pl.lit("t")])
-    )
+        "symbol", at, "open", "high", "low", "close", "volume", "vwap", "trades", pl.lit(int(source)).alias("source"),
+        (pl.col("row") + version).alias("version"), *([] if wanted.days else [pl.lit("t"), is_final]),
+    )  # fmt: skip
     text = lines.write_csv(include_header=False, separator="\t", null_value="\\N", quote_style="never")
     symbols = good["symbol"].unique().to_list()
     if wanted.days:

@@ -11,6 +11,8 @@ import socket
 import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -31,6 +33,7 @@ LOCK_CLASS = 0x7469636B  # "tick": our half of PostgreSQL's two-number advisory 
 REVISION_LOCK = 0  # held for the length of a transaction that replaces bars
 LOCK_RETRY_SECONDS = 0.5
 REJECTIONS_PER_FLUSH = 1_000
+SETTLED = int(Source.SETTLED)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -48,8 +51,8 @@ class WriterDeposedError(RuntimeError):
 
 _STAGE = """
 CREATE TEMPORARY TABLE IF NOT EXISTS staged_bars (
-    symbol text, opened_at_ms bigint, open numeric, high numeric, low numeric, close numeric, volume numeric, vwap numeric,
-    trades integer, source smallint, source_version bigint, complete boolean
+    symbol text, timestamp timestamptz, open numeric, high numeric, low numeric, close numeric, volume numeric, vwap numeric,
+    trades integer, source smallint, source_version bigint, complete boolean, is_final boolean
 ) ON COMMIT DELETE ROWS;
 CREATE TEMPORARY TABLE IF NOT EXISTS staged_days (
     symbol text, date date, open numeric, high numeric, low numeric, close numeric, volume numeric, vwap numeric,
@@ -57,22 +60,40 @@ CREATE TEMPORARY TABLE IF NOT EXISTS staged_days (
 ) ON COMMIT DELETE ROWS;
 """
 
-_UPSERT = """
+# Nothing of a batch may be stored yet, as nearly always: then it is copied straight into the table, in half the time. Asked symbol by symbol, for
+# what lies between the first and the last minute of a file is nearly all of a day; of a whole minute by time, for thousands of symbols take long to plan.
+_ANY_STORED = """
+SELECT clock_timestamp(), EXISTS (
+    SELECT 1 FROM unnest(%(symbols)s::varchar[]) AS asked (symbol) CROSS JOIN LATERAL (
+        SELECT 1 FROM ohlcv_1min bar
+        WHERE bar.symbol = asked.symbol AND bar.timestamp >= %(first)s AND bar.timestamp <= %(last)s LIMIT 1
+    ) AS found
+)
+"""
+_MINUTE_STORED = "SELECT clock_timestamp(), EXISTS (SELECT 1 FROM ohlcv_1min WHERE timestamp = %(first)s)"
+WHOLE_MINUTE = 500
+
+_COPY = """
+COPY ohlcv_1min (symbol, timestamp, open, high, low, close, volume, vwap, trades, source, source_version, complete, is_final,
+                 revision, writer_epoch, valued_at, updated_at) FROM STDIN
+"""
+
+# Sorted by bytes, for the rules of a language take ten times as long
+_UPSERT_OF = """
 WITH now AS MATERIALIZED (
     SELECT clock_timestamp() AS moment
-), fresh AS (
-    SELECT symbol, timestamptz 'epoch' + opened_at_ms * interval '1 millisecond' AS timestamp,
-           open, high, low, close, volume, vwap, trades, source, source_version, complete
-    FROM staged_bars
 ), before AS (
-    SELECT bar.* FROM ohlcv_1min bar JOIN fresh USING (symbol, timestamp)
-    WHERE bar.symbol = ANY(%(symbols)s::varchar[]) AND bar.timestamp >= %(first)s AND bar.timestamp <= %(last)s
+    SELECT bar.* FROM ohlcv_1min bar JOIN staged_bars USING (symbol, timestamp)
+    WHERE {found}
+), news AS (
+    SELECT staged_bars.* FROM staged_bars LEFT JOIN before bar USING (symbol, timestamp)
+    WHERE bar.symbol IS NULL OR {replaces}
 ), stored AS (
     INSERT INTO ohlcv_1min AS bar (symbol, timestamp, open, high, low, close, volume, vwap, trades, source, source_version,
                                    revision, complete, is_final, writer_epoch, valued_at, updated_at)
     SELECT symbol, timestamp, open, high, low, close, volume, vwap, trades, source, source_version,
-           0, complete, source >= %(settled)s, %(epoch)s, now.moment, now.moment
-    FROM fresh, now ORDER BY symbol, timestamp
+           0, complete, is_final, %(epoch)s, now.moment, now.moment
+    FROM news, now ORDER BY symbol COLLATE "C", timestamp
     ON CONFLICT (symbol, timestamp) DO UPDATE SET
         open = excluded.open, high = excluded.high, low = excluded.low, close = excluded.close, volume = excluded.volume,
         vwap = coalesce(excluded.vwap, bar.vwap), trades = coalesce(excluded.trades, bar.trades),
@@ -83,11 +104,7 @@ WITH now AS MATERIALIZED (
                          (excluded.open, excluded.high, excluded.low, excluded.close, excluded.volume) AS is_other) AS compared),
         complete = excluded.complete, is_final = bar.is_final OR excluded.is_final,
         writer_epoch = excluded.writer_epoch, updated_at = excluded.updated_at
-    WHERE (excluded.source, excluded.source_version) >= (bar.source, bar.source_version)
-      AND (NOT bar.is_final OR excluded.source >= %(settled)s)
-      AND (bar.open, bar.high, bar.low, bar.close, bar.volume, bar.vwap, bar.trades, bar.source, bar.complete)
-          IS DISTINCT FROM (excluded.open, excluded.high, excluded.low, excluded.close, excluded.volume,
-                            coalesce(excluded.vwap, bar.vwap), coalesce(excluded.trades, bar.trades), excluded.source, excluded.complete)
+    WHERE {guard}
     RETURNING bar.symbol, bar.timestamp, bar.open, bar.high, bar.low, bar.close, bar.volume, bar.vwap, bar.trades, bar.source,
               bar.source_version, bar.revision, bar.complete, bar.is_final, bar.updated_at
 ), kept AS (
@@ -100,11 +117,26 @@ WITH now AS MATERIALIZED (
 )
 """
 
+_REPLACES = """((new.source, new.source_version) >= (bar.source, bar.source_version)
+      AND (NOT bar.is_final OR new.source >= %(settled)s)
+      AND (bar.open, bar.high, bar.low, bar.close, bar.volume, bar.vwap, bar.trades, bar.source, bar.complete)
+          IS DISTINCT FROM (new.open, new.high, new.low, new.close, new.volume,
+                            coalesce(new.vwap, bar.vwap), coalesce(new.trades, bar.trades), new.source, new.complete))"""
+
+
+def _upsert(found: str) -> str:
+    """Return the statement, with how to find what is stored. What replaces nothing is left out early: a conflict locks its row, changed or not."""
+    return _UPSERT_OF.format(found=found, replaces=_REPLACES.replace("new.", "staged_bars."), guard=_REPLACES.replace("new.", "excluded."))
+
+
+_UPSERT = _upsert("bar.symbol = ANY(%(symbols)s::varchar[]) AND bar.timestamp >= %(first)s AND bar.timestamp <= %(last)s")
+_UPSERT_MINUTE = _upsert("bar.timestamp = %(first)s")
+
 # What is stored are the values that were sent, but for a vwap or a count that the sender did not know
 _CHANGED_ROWS = """
-SELECT stored.symbol, (extract(epoch FROM stored.timestamp) * 1000)::bigint, stored.vwap::float8, stored.trades, stored.revision,
+SELECT stored.symbol, (date_part('epoch', stored.timestamp) * 1000)::bigint, stored.vwap::float8, stored.trades, stored.revision,
        stored.is_final, before.symbol IS NULL AS inserted
-FROM stored LEFT JOIN before USING (symbol, timestamp) ORDER BY 2, 1
+FROM stored LEFT JOIN before USING (symbol, timestamp) ORDER BY stored.timestamp, stored.symbol COLLATE "C"
 """
 
 _CHANGED_COUNT = """
@@ -323,24 +355,37 @@ class Writer:
         with connection.transaction():
             self._check_fence(replaces_bars=True)
             self._add_symbols(symbols - self._known)
+            text = "".join([_line(bar) for bar in bars])
+            first_ms, last_ms = min(bar.opened_at_ms for bar in bars), max(bar.opened_at_ms for bar in bars)
+            bounds = {"symbols": list(symbols), "first": _moment(first_ms), "last": _moment(last_ms)}
             with connection.cursor() as cursor:
-                with cursor.copy("COPY staged_bars FROM STDIN") as copy:
-                    copy.write("".join([_line(bar) for bar in bars]))
-                cursor.execute(
-                    _UPSERT + _CHANGED_ROWS,
-                    {
-                        "symbols": list(symbols),
-                        "first": _moment(min(bar.opened_at_ms for bar in bars)),
-                        "last": _moment(max(bar.opened_at_ms for bar in bars)),
-                        "settled": Source.SETTLED,
-                        "epoch": self.epoch,
-                        "cause": cause,
-                    },
-                )
-                rows = cursor.fetchall()
+                whole_minute = first_ms == last_ms and len(bars) >= WHOLE_MINUTE
+                if self._copied_as_new(cursor, text, _MINUTE_STORED if whole_minute else _ANY_STORED, bounds):
+                    rows = None
+                else:
+                    with cursor.copy("COPY staged_bars FROM STDIN") as copy:
+                        copy.write(text)
+                    cursor.execute((_UPSERT_MINUTE if whole_minute else _UPSERT) + _CHANGED_ROWS, bounds | self._rule(cause))
+                    rows = cursor.fetchall()
         self._known |= symbols
-        sent = {(bar.symbol, bar.opened_at_ms): bar for bar in bars}
+        if rows is None:
+            return [BarChange(bar, 0, bar.source >= SETTLED, True) for bar in sorted(bars, key=_KEY)]
+        sent = {_KEY(bar)[::-1]: bar for bar in bars}
         return [_change(sent[row[0], row[1]], row) for row in rows]
+
+    def _rule(self, cause: Cause) -> dict[str, Any]:
+        return {"settled": SETTLED, "epoch": self.epoch, "cause": cause}
+
+    def _copied_as_new(self, cursor: psycopg.Cursor[Any], text: str, question: str, bounds: dict[str, Any]) -> bool:
+        """Copy lines into the table where `question` says that nothing within `bounds` is stored, and return whether it was so."""
+        row = cursor.execute(question, bounds).fetchone()  # nobody else can store any meanwhile: bars are written under one lock
+        assert row is not None
+        now, any_stored = row
+        if any_stored:
+            return False
+        with cursor.copy(_COPY) as copy:
+            copy.write(text.replace("\n", f"\t0\t{self.epoch}\t{now}\t{now}\n"))
+        return True
 
     def _add_symbols(self, symbols: Iterable[str]) -> None:
         new = sorted(symbols)
@@ -420,12 +465,13 @@ class Writer:
         with self.connection.transaction(), self.connection.cursor() as cursor:
             self._check_fence(replaces_bars=True)
             self._add_symbols(symbols - self._known)
-            with cursor.copy("COPY staged_bars FROM STDIN") as copy:
-                copy.write(text)
             bounds = {"symbols": list(symbols), "first": _moment(first_ms), "last": _moment(last_ms)}
-            rule = {"settled": Source.SETTLED, "epoch": self.epoch, "cause": Cause.BACKFILL}
-            cursor.execute(_UPSERT + _CHANGED_COUNT, {**bounds, **rule})
-            row = cursor.fetchone()
+            if self._copied_as_new(cursor, text, _ANY_STORED, bounds):
+                row = (cursor.rowcount, 0)
+            else:
+                with cursor.copy("COPY staged_bars FROM STDIN") as copy:
+                    copy.write(text)
+                row = cursor.execute(_UPSERT + _CHANGED_COUNT, bounds | self._rule(Cause.BACKFILL)).fetchone()
         self._known |= symbols
         assert row is not None
         return Stored(*row)
@@ -546,6 +592,12 @@ def _moment(milliseconds: int) -> datetime:
     return EPOCH + timedelta(milliseconds=milliseconds)
 
 
+@lru_cache(maxsize=1_000)
+def _moment_text(milliseconds: int) -> str:
+    return str(_moment(milliseconds))
+
+
+_KEY = attrgetter("opened_at_ms", "symbol")
 _UNSAFE = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 
 
@@ -553,9 +605,11 @@ def _line(bar: BarSnapshot) -> str:
     """Return the bar as a line of COPY's text format, columns as in `staged_bars`."""
     vwap = "\\N" if bar.vwap is None else repr(bar.vwap)
     trades = "\\N" if bar.trades is None else bar.trades
+    symbol = bar.symbol if bar.symbol.isalnum() else bar.symbol.translate(_UNSAFE)
     return (
-        f"{bar.symbol.translate(_UNSAFE)}\t{bar.opened_at_ms}\t{bar.open!r}\t{bar.high!r}\t{bar.low!r}\t{bar.close!r}\t"
-        f"{decimal_text(bar.volume)}\t{vwap}\t{trades}\t{bar.source:d}\t{bar.version}\t{'t' if bar.complete else 'f'}\n"
+        f"{symbol}\t{_moment_text(bar.opened_at_ms)}\t{bar.open!r}\t{bar.high!r}\t{bar.low!r}\t{bar.close!r}\t"
+        f"{decimal_text(bar.volume)}\t{vwap}\t{trades}\t{bar.source:d}\t{bar.version}\t"
+        f"{'t' if bar.complete else 'f'}\t{'t' if bar.source >= SETTLED else 'f'}\n"
     )
 
 
