@@ -467,14 +467,15 @@ class Writer:
             self._add_symbols(symbols - self._known)
             bounds = {"symbols": list(symbols), "first": _moment(first_ms), "last": _moment(last_ms)}
             if self._copied_as_new(cursor, text, _ANY_STORED, bounds):
-                row = (cursor.rowcount, 0)
+                stored = Stored(inserted=cursor.rowcount)
             else:
                 with cursor.copy("COPY staged_bars FROM STDIN") as copy:
                     copy.write(text)
                 row = cursor.execute(_UPSERT + _CHANGED_COUNT, bounds | self._rule(Cause.BACKFILL)).fetchone()
+                assert row is not None
+                stored = Stored(*row)
         self._known |= symbols
-        assert row is not None
-        return Stored(*row)
+        return stored
 
     def _copy_days(self, text: str, symbols: set[str]) -> Stored:
         with self.connection.transaction(), self.connection.cursor() as cursor:

@@ -7,6 +7,7 @@ from patterns.indicators.averages import trailing_mean, wilder_average
 from patterns.indicators.volatility import true_range
 
 _ZERO = 1e-14  # what TA-Lib takes for nothing
+_TOGETHER = 8_192  # values worked on at once: they stay in the processor's cache, and of few symbols many rows are one step
 
 
 def relative_strength_index(close: Floats, *, length: int) -> Floats:
@@ -57,19 +58,23 @@ def directional_index(high: Floats, low: Floats, close: Floats, *, length: int) 
     up = np.where((rise > 0) & (rise > fall), rise, 0.0)
     down = np.where((fall > 0) & (rise < fall), fall, 0.0)
     swing = true_range(high, low, close)
-    sums = [_sum_of_first(column, length - 1) for column in (up, down, swing)]
+    moved = np.stack((up, down, swing), axis=1)
+    before = _sum_of_first(moved, length - 1)
     total, average = np.zeros(close.shape[1:]), np.zeros(close.shape[1:])
-    for row in range(length - 1, len(swing)):
-        for before, column in zip(sums, (up, down, swing), strict=True):
-            before += column[row] - before / length
-        directed, moves = _direction(*sums)
-        if row < 2 * length - 1:
-            total += np.where(moves, directed, 0.0)
-            average = total / length
-        else:
-            average = np.where(moves, (average * (length - 1) + directed) / length, average)
-        if row >= 2 * length - 2:
-            index[row + 1] = average
+    step = max(1, _TOGETHER // max(1, before[0].size))
+    for first in range(length - 1, len(moved), step):
+        sums = np.empty((len(moved[first : first + step]), *before.shape))
+        for place, row in enumerate(moved[first : first + step]):
+            before += row - before / length
+            sums[place] = before
+        for row, directed, moves in zip(range(first, first + step), *_direction(sums[:, 0], sums[:, 1], sums[:, 2]), strict=False):
+            if row < 2 * length - 1:
+                total += np.where(moves, directed, 0.0)
+                average = total / length
+            else:
+                average = np.where(moves, (average * (length - 1) + directed) / length, average)
+            if row >= 2 * length - 2:
+                index[row + 1] = average
     return index
 
 

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Iterator
 
-from tickstock.bench import asking, events, fanout, looking, missing, paint, storing, survey
+from tickstock.bench import asking, events, fanout, looking, missing, paint, storing, streaming, survey
 from tickstock.bench.rows import Place, Row
 
 SUBJECTS: dict[str, Callable[[Place], Iterator[Row]]] = {
     "events": events.rows,
     "storing": storing.rows,
     "looking": looking.rows,
+    "streaming": streaming.rows,
     "asking": asking.rows,
     "fanout": fanout.rows,
     "paint": paint.rows,

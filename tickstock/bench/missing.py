@@ -6,8 +6,6 @@ from tickstock.bench.rows import Place, Row, not_measured
 
 _MISSING = (
     ("minute edge, whole market", "the sum of its parts", 1.5, "no run with workers and a broker of its own is written"),
-    ("memory of stream_ticks over a day", "150 MB", 1.0, "no run of a whole simulated day is written"),
-    ("100 symbols × 100 ticks/s for 60 s", "half a core", 1.0, "no run against the simulator is written"),
 )
 
 

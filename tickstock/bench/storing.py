@@ -155,7 +155,11 @@ def _file(place: Place) -> Row:
         with connection.cursor() as cursor:
             cursor.execute("DROP TABLE bench_bare")
     return time_row(
-        "import of 1,000,000 minutes", "gunzip + csv + psycopg COPY of the same columns into such a hypertable", ours=mine, peer=limit, goal=2.5
+        "import of 1,000,000 minutes",
+        "gunzip + csv + psycopg COPY of the same columns into such a hypertable",
+        ours=mine,
+        peer=limit,
+        goal=2.5,
     )
 
 
