@@ -48,7 +48,7 @@ class RestServer:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()  # its end waits for a poll
 
     def answer(self, path: str) -> tuple[int, dict[str, str], bytes]:
         found = AGGREGATES.match(path)
