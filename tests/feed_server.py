@@ -1,6 +1,7 @@
 """A feed server that does exactly what a test tells it, over real sockets. Speaks Massive's side of the login; the rest is the test's script."""
 
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -59,25 +60,41 @@ class Peer:
         self._server.said.append(words)
         return words
 
-    def log_in(self) -> list[str]:
-        """Greet, accept the key, acknowledge every pair; return them."""
+    def greet(self) -> None:
+        """Greet and hear the key."""
         self.send({"ev": "status", "status": "connected", "message": "Connected Successfully"})
         assert self.hear()["action"] == "auth"
+
+    def refuse(self, message: str = "authentication failed") -> None:
+        """Greet, refuse the key and go."""
+        self.greet()
+        self.send({"ev": "status", "status": "auth_failed", "message": message})
+        self.drop()
+
+    def accept(self) -> list[str]:
+        """Greet, accept the key, return the pairs that are asked for: none of them is acknowledged."""
+        self.greet()
         self.send({"ev": "status", "status": "auth_success", "message": "authenticated"})
-        pairs = self.hear()["params"].split(",")
-        self.send(*({"ev": "status", "status": "success", "message": f"subscribed to: {pair}"} for pair in pairs))
+        asked: list[str] = self.hear()["params"].split(",")
+        return asked
+
+    def log_in(self) -> list[str]:
+        """Greet, accept the key, acknowledge every pair; return them."""
+        pairs = self.accept()
+        self.send(*(subscribed(pair) for pair in pairs))
         return pairs
 
-    def acknowledge(self) -> None:
-        """Answer changes of the subscription until the test is over."""
+    def acknowledge(self, changed: Callable[[str, list[str]], None] = lambda action, pairs: None) -> None:
+        """Answer changes of the subscription until the test is over; `changed` is told of each."""
         while not self._server.over.is_set():
             try:
                 words = json.loads(self.connection.recv(timeout=0.1))
             except TimeoutError:
                 continue
             self._server.said.append(words)
-            did = "subscribed to" if words["action"] == "subscribe" else "unsubscribed to"
-            self.send(*({"ev": "status", "status": "success", "message": f"{did}: {pair}"} for pair in words["params"].split(",")))
+            pairs = words["params"].split(",")
+            changed(words["action"], pairs)
+            self.send(*(subscribed(pair, did=words["action"] + "d") for pair in pairs))
 
     def stay(self) -> None:
         """Keep the connection open until the test is over."""
@@ -96,6 +113,29 @@ def feed_server(script: Callable[[Peer, int], None]) -> Iterator[FeedServer]:
         yield server
     finally:
         server.stop()
+
+
+@contextmanager
+def door(answer: bytes) -> Iterator[str]:
+    """A port where every connection gets these bytes and its end; the WebSocket address of it."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve_all() -> None:
+            while True:
+                try:
+                    peer, _ = listening.accept()
+                except OSError:
+                    return
+                with peer:
+                    peer.recv(4_096)
+                    peer.sendall(answer)
+
+        threading.Thread(target=serve_all, daemon=True).start()
+        yield f"ws://127.0.0.1:{listening.getsockname()[1]}/stocks"
+
+
+def subscribed(pair: str, *, did: str = "subscribed") -> dict[str, Any]:
+    return {"ev": "status", "status": "success", "message": f"{did} to: {pair}"}
 
 
 def trade(price: float, at_ms: int, q: int, *, symbol: str = "AAPL", size: int = 100) -> dict[str, Any]:

@@ -25,6 +25,7 @@ class RestServer:
         self.bars: dict[str, list[tuple[int, float, float]]] = {}
         self.days: dict[str, list[tuple[int, float, float]]] = {}
         self.requests: list[str] = []
+        self.keys: list[str | None] = []
         self.fault: Callable[[int], tuple[int, dict[str, str], bytes] | None] = lambda number: None
         self.page = 50_000
         outer = self
@@ -35,6 +36,7 @@ class RestServer:
 
             def do_GET(self) -> None:
                 outer.requests.append(self.path)
+                outer.keys.append(self.headers["Authorization"])
                 status, headers, body = outer.fault(len(outer.requests)) or outer.answer(self.path)
                 self.send_response(status)
                 for name, value in headers.items():

@@ -8,35 +8,32 @@ import json
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from types import SimpleNamespace
 from typing import Any
 
 from websockets.exceptions import ConnectionClosed
 
-from marketdata.history import RestHistory
-from marketdata.models import Bar, Gap, Heartbeat, Session
+from marketdata.models import Bar, Gap
 from marketdata.stream import LiveStream
-from marketdata.writer import Writer, line_name
 from tests.faults.proxy import Proxy
 from tests.feed_server import FeedServer, Peer
 from tests.processes import wait_until
 from tests.rest_server import AGGREGATES, RestServer
+from tests.streams import MINUTE, streaming
 
-MINUTE = 60_000
 STEP = 0.02  # real seconds a market second
 Values = tuple[float, float, float, float, int]
 
 
 class Market:
-    """Prints one trade a symbol and second; `now` is the market's time in Unix ms. `say` may be replaced to send something else."""
+    """Prints one trade a symbol and second; `now` is the market's time in Unix ms."""
 
     def __init__(self, symbols: Sequence[str]) -> None:
         self.symbols = list(symbols)
         self.start = int(time.time() * 1000) // MINUTE * MINUTE + 2 * MINUTE  # ahead of the clock, so that it is its own clock
         self.now = self.start
         self.talking = True  # the server sends what happens
-        self.running = True  # anything happens
         self._prints: dict[tuple[str, int], list[tuple[float, int]]] = {}
         self._peers: dict[Peer, set[str]] = {}
         self._lock = threading.Lock()
@@ -55,18 +52,13 @@ class Market:
         wanted = set(peer.log_in())
         with self._lock:
             self._peers[peer] = wanted
+
+        def change(action: str, pairs: list[str]) -> None:
+            with self._lock:
+                (wanted.update if action == "subscribe" else wanted.difference_update)(pairs)
+
         try:
-            while not self._over.is_set():
-                try:
-                    words = json.loads(peer.connection.recv(timeout=0.1))
-                except TimeoutError:
-                    continue
-                change = set(words["params"].split(","))
-                with self._lock:
-                    wanted |= change if words["action"] == "subscribe" else set()
-                    wanted -= change if words["action"] == "unsubscribe" else set()
-                done = "subscribed to" if words["action"] == "subscribe" else "unsubscribed to"
-                peer.send(*({"ev": "status", "status": "success", "message": f"{done}: {pair}"} for pair in change))
+            peer.acknowledge(change)
         finally:
             with self._lock:
                 self._peers.pop(peer, None)
@@ -76,8 +68,6 @@ class Market:
         while not self._over.is_set():
             due += STEP
             time.sleep(max(0.0, due - time.monotonic()))
-            if not self.running:
-                continue
             q += 1
             with self._lock:
                 events = []
@@ -123,42 +113,13 @@ def market_of(*symbols: str) -> Iterator[Market]:
         made.close()
 
 
-@contextmanager
-def stream_of(market: Market, url: str, *, connections: int = 1, rate: float = 200.0) -> Iterator[LiveStream]:
-    """The product's stream on this market, its feed at `url`; at the end it must have stored everything."""
-    writer = Writer(line_name(1, 1))
-    writer.acquire_within(20)
-    stream = LiveStream(
-        writer, Session.objects.table(), feed="massive", ws_url=url, key="canary-key", symbols=market.symbols, kinds=("T",),
-        connections=connections, batch_size=100, flush_seconds=5.0, history=lambda: RestHistory(url=market.rest.url, key="canary-key"),
-        requests_per_second=rate,
-    )  # fmt: skip
-    failures: list[Exception] = []
-
-    def run() -> None:
-        try:
-            stream.run()
-        except Exception as error:  # noqa: BLE001 - shown by the assertion at the end
-            failures.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        yield stream
-    finally:
-        stream.stop()
-        thread.join(60)
-        assert not thread.is_alive()
-    assert not failures, failures
+def stream_of(market: Market, url: str) -> AbstractContextManager[LiveStream]:
+    """The product's stream on this market, its feed at `url`."""
+    return streaming(url, symbols=market.symbols, rest=market.rest.url)
 
 
 def through(proxy: Proxy) -> str:
     return f"ws://127.0.0.1:{proxy.port}/stocks"
-
-
-def heartbeat() -> dict[str, Any]:
-    row = Heartbeat.objects.filter(part="stream 1/1").first()
-    return {**row.detail, "state": row.state} if row else {"state": "", "lines": [{}]}
 
 
 def stored() -> dict[tuple[str, int], Values]:

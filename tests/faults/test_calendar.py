@@ -11,7 +11,7 @@ from marketdata.bars.session import SessionTable
 from marketdata.connection import Frame
 from marketdata.history import exchange_sessions
 from tests.feed_server import trade
-from tests.marketdata.test_stream import MINUTE, unstarted, up
+from tests.streams import MINUTE, unstarted, up
 
 HOLIDAYS = {
     (1, 1), (1, 19), (2, 16), (4, 3), (5, 25), (6, 19), (7, 3), (9, 7), (11, 26), (12, 25),

@@ -5,7 +5,6 @@ import random
 import signal
 import subprocess
 import sys
-import textwrap
 import threading
 import time
 from itertools import pairwise
@@ -13,11 +12,11 @@ from itertools import pairwise
 import pytest
 
 from marketdata.models import Bar, FeedSpan, Gap
-from tests.faults.market import MINUTE, heartbeat, market_of, settle, stored, stream_of, through
+from tests.faults.market import market_of, settle, stored, stream_of, through
 from tests.faults.proxy import proxy
-from tests.feed_server import feed_server, trade
-from tests.marketdata.test_stream import streaming, this_minute, three_minutes, whole_bars
-from tests.processes import wait_until
+from tests.feed_server import door, feed_server, trade
+from tests.processes import ROOT, command_environment, wait_until
+from tests.streams import MINUTE, heartbeat, streaming, this_minute, three_minutes, whole_bars
 
 pytestmark = pytest.mark.faults
 
@@ -99,17 +98,10 @@ def test_f04_a_half_open_line_is_found_by_its_missing_pong(hurried, monkeypatch)
 
 
 SERVER = """
-import json, sys
-from websockets.sync.server import serve
-def talk(peer):
-    peer.send(json.dumps([{"ev":"status","status":"connected"}])); peer.recv()
-    peer.send(json.dumps([{"ev":"status","status":"auth_success"}]))
-    for pair in json.loads(peer.recv())["params"].split(","):
-        peer.send(json.dumps([{"ev":"status","status":"success","message":"subscribed to: "+pair}]))
-    peer.recv()
-server = serve(talk, "127.0.0.1", 0)
-print(server.socket.getsockname()[1], flush=True)
-server.serve_forever()
+from tests.feed_server import FeedServer
+server = FeedServer(lambda peer, number: (peer.log_in(), peer.stay()))
+print(server.url, flush=True)
+server.over.wait()
 """
 
 
@@ -117,10 +109,9 @@ def test_f04_a_stopped_peer_process_is_found_too(market, monkeypatch):
     monkeypatch.setattr("marketdata.connection.PING_SECONDS", 0.5)
     monkeypatch.setattr("marketdata.connection.PONG_SECONDS", 2.0)
     monkeypatch.setattr("marketdata.stream.STATUS_SECONDS", 0.2)
-    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(SERVER)], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, "-c", SERVER], cwd=ROOT, env=command_environment(), stdout=subprocess.PIPE, text=True)
     try:
-        address = type("At", (), {"url": f"ws://127.0.0.1:{process.stdout.readline().strip()}/stocks"})
-        with streaming(address):
+        with streaming(process.stdout.readline().strip()):
             wait_until(is_live)
             os.kill(process.pid, signal.SIGSTOP)
             wait_until(lambda: "no answer to a ping" in heartbeat().get("reason", ""), 15)
@@ -149,7 +140,7 @@ def test_f05_while_the_database_stalls_the_line_is_read_and_nothing_is_lost(mark
         peer.stay()
 
     longest = 0
-    with feed_server(script) as server, streaming(server, symbols=symbols, kinds=("AM",)) as stream:
+    with feed_server(script) as server, streaming(server.url, symbols=symbols, kinds=("AM",)) as stream:
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute("LOCK TABLE ohlcv_1min IN ACCESS EXCLUSIVE MODE")
             held.set()
@@ -173,12 +164,9 @@ def test_f06_refused_keys_are_tried_once_a_minute_and_heal_alone(market, monkeyp
         if good.is_set():
             peer.log_in()
             peer.stay()
-        peer.send({"ev": "status", "status": "connected"})
-        peer.hear()
-        peer.send({"ev": "status", "status": "auth_failed", "message": "authentication failed"})
-        peer.drop()
+        peer.refuse()
 
-    with feed_server(script) as server, streaming(server):
+    with feed_server(script) as server, streaming(server.url):
         began = time.monotonic()
         wait_until(lambda: heartbeat()["state"] == "refused")
         assert time.monotonic() - began < 5 + 5
@@ -190,26 +178,10 @@ def test_f06_refused_keys_are_tried_once_a_minute_and_heal_alone(market, monkeyp
 
 
 def test_f06_http_401_is_a_refused_key(market, monkeypatch):
-    import socket
-
     monkeypatch.setattr("marketdata.stream.STATUS_SECONDS", 0.2)
-    with socket.create_server(("127.0.0.1", 0)) as door:
-
-        def refuse() -> None:
-            while True:
-                try:
-                    peer, _ = door.accept()
-                except OSError:
-                    return
-                with peer:
-                    peer.recv(4_096)
-                    peer.sendall(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n")
-
-        threading.Thread(target=refuse, daemon=True).start()
-        address = type("At", (), {"url": f"ws://127.0.0.1:{door.getsockname()[1]}/stocks"})
-        with streaming(address):
-            wait_until(lambda: heartbeat()["state"] == "refused")
-            assert "HTTP 401" in heartbeat()["reason"]
+    with door(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n") as url, streaming(url):
+        wait_until(lambda: heartbeat()["state"] == "refused")
+        assert "HTTP 401" in heartbeat()["reason"]
 
 
 @pytest.mark.parametrize("evicts", ["older", "newer"])
@@ -242,7 +214,7 @@ def test_f07_two_programs_on_one_key_do_not_push_each_other_out_for_ever(market,
         line.start()
         return line
 
-    with feed_server(script) as server, streaming(server):
+    with feed_server(script) as server, streaming(server.url):
         wait_until(is_live)
         other = other_program()
         wait_until(lambda: evictions)
@@ -292,7 +264,7 @@ def test_f10_frames_up_to_sixteen_megabytes_are_stored_and_a_larger_one_ends_onl
             three_minutes(peer)
         peer.stay()
 
-    with feed_server(script) as server, streaming(server):
+    with feed_server(script) as server, streaming(server.url):
         wait_until(lambda: whole_bars() == [11.0], 60)
         time.sleep(0.5)
         assert (heartbeat()["reconnects"] == 0) is fits
@@ -337,7 +309,7 @@ def test_f16_sixty_thousand_trades_a_second_for_ten_seconds_are_all_in_the_bars(
 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     began = time.monotonic()
-    with feed_server(script) as server, streaming(server, symbols=symbols) as stream:
+    with feed_server(script) as server, streaming(server.url, symbols=symbols) as stream:
         wait_until(lambda: Bar.objects.filter(symbol_id="S1").count() >= 5, 120)
         wait_until(lambda: sum(int(bar.volume) for bar in Bar.objects.exclude(timestamp__gte=at(begin + 7 * MINUTE))) == total, 60)
         assert stream._lines.dropped == 0

@@ -5,11 +5,9 @@ import io
 import json
 import os
 import random
-import threading
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -25,6 +23,7 @@ from marketdata.history import HistoryError, RestHistory
 from marketdata.models import Bar, BarRevision, DailyBar, Dividend, ImportedFile, RejectedEvent, Source, Split, Symbol, SymbolChange
 from marketdata.writer import PAST, Writer
 from tests.factories import at, make_bar
+from tests.rest_server import RestServer
 
 HEADER = "ticker,volume,open,close,high,low,window_start,transactions"
 NOW_MS = 1_800_000_000_000
@@ -443,42 +442,30 @@ def test_a_csv_of_actions_without_a_column_is_refused(market, tmp_path):
 # ---- REST
 
 
-class Rest:
+class Rest(RestServer):
     """Massive's REST, scripted: `answers[path]` is a list of (status, headers, body), the last one stays."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.answers: dict[str, list[tuple[int, dict[str, str], object]]] = {}
-        self.asked: list[tuple[str, dict[str, list[str]], str | None]] = []
-        outer = self
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                address = urlsplit(self.path)
-                outer.asked.append((address.path, parse_qs(address.query), self.headers["Authorization"]))
-                script = outer.answers.get(address.path, [(404, {}, {"status": "NOT_FOUND"})])
-                status, headers, body = script.pop(0) if len(script) > 1 else script[0]
-                data = body if isinstance(body, bytes) else json.dumps(body).encode()
-                self.send_response(status)
-                for name, value in headers.items():
-                    self.send_header(name, value)
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
+    def answer(self, path: str) -> tuple[int, dict[str, str], bytes]:
+        script = self.answers.get(urlsplit(path).path, [(404, {}, {"status": "NOT_FOUND"})])
+        status, headers, body = script.pop(0) if len(script) > 1 else script[0]
+        return status, headers, body if isinstance(body, bytes) else json.dumps(body).encode()
 
-            def log_message(self, *args: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+    @property
+    def asked(self) -> list[tuple[str, dict[str, list[str]], str | None]]:
+        """Return path, parameters and key of each request."""
+        addresses = [urlsplit(path) for path in self.requests]
+        return [(address.path, parse_qs(address.query), key) for address, key in zip(addresses, self.keys, strict=True)]
 
 
 @pytest.fixture
 def rest() -> Iterator[Rest]:
     server = Rest()
     yield server
-    server.server.shutdown()
-    server.server.server_close()
+    server.stop()
 
 
 BEGIN, END = datetime(2026, 11, 19, 15, tzinfo=UTC), datetime(2026, 11, 19, 16, tzinfo=UTC)

@@ -15,17 +15,12 @@ from marketdata.connection import Frame, LineState
 from marketdata.feed.partition import carried, parted
 from marketdata.feed.protocol import Backoff, State
 from marketdata.history import exchange_sessions
-from marketdata.models import Bar, FeedSpan, Heartbeat
-from tests.feed_server import feed_server, trade
-from tests.marketdata.test_stream import MINUTE, streaming, this_minute, unstarted, up
+from marketdata.models import Bar, FeedSpan
+from tests.feed_server import feed_server, subscribed, trade
 from tests.processes import wait_until
+from tests.streams import MINUTE, heartbeat, streaming, this_minute, unstarted, up
 
 SYMBOLS = [f"S{number}" for number in range(7)]
-
-
-def heartbeat() -> dict:
-    row = Heartbeat.objects.filter(part="stream 1/1").first()
-    return {**row.detail, "state": row.state} if row else {}
 
 
 # -- who carries what (F-lines of PRODUCT A2) ---------------------------------------------------------------------------------------------
@@ -74,7 +69,7 @@ def test_one_line_falls_its_symbols_move_to_the_others_and_back(market, monkeypa
     def carries(*symbols: int) -> bool:
         return sorted(line["symbols"] for line in heartbeat().get("lines", [])) == sorted(symbols)
 
-    with feed_server(script) as server, streaming(server, symbols=SYMBOLS, connections=3):
+    with feed_server(script) as server, streaming(server.url, symbols=SYMBOLS, connections=3):
         wait_until(lambda: carries(3, 2, 2) and heartbeat()["state"] == "live")
         fall.set()
         wait_until(lambda: carries(0, 4, 3) and heartbeat()["state"] == "live")
@@ -182,7 +177,7 @@ def test_f03_a_line_that_is_open_but_silent_is_replaced_and_streams_again(market
                 time.sleep(0.1)
         peer.stay()
 
-    with feed_server(script) as server, streaming(server):
+    with feed_server(script) as server, streaming(server.url):
         wait_until(lambda: server.connections == 2)
         wait_until(lambda: heartbeat().get("state") == "live" and heartbeat().get("frames", 0) > 5)
         assert heartbeat()["reconnects"] == 1
@@ -208,14 +203,11 @@ def test_f06_a_plan_without_any_of_the_topics_is_told_and_not_hammered(market, m
     monkeypatch.setattr("marketdata.connection.SIGN_IN_SECONDS", 0.5)
 
     def script(peer, number):
-        peer.send({"ev": "status", "status": "connected"})
-        peer.hear()
-        peer.send({"ev": "status", "status": "auth_success"})
-        peer.hear()
+        peer.accept()
         peer.send({"ev": "status", "status": "error", "message": "not authorized"})
         peer.stay()
 
-    with feed_server(script) as server, streaming(server):
+    with feed_server(script) as server, streaming(server.url):
         wait_until(lambda: heartbeat().get("state") == "refused")
         assert "the plan has none of the 2 topics" in heartbeat()["reason"]
         wait_until(lambda: heartbeat()["lines"][0]["retry_seconds"] >= 60)
@@ -234,7 +226,7 @@ def test_a_delayed_feed_is_recognised_and_said(market, monkeypatch):
             peer.send(trade(10.0, int(time.time() * 1000) - 900_000, q))
         peer.stay()
 
-    with feed_server(script) as server, streaming(server):
+    with feed_server(script) as server, streaming(server.url):
         wait_until(lambda: heartbeat().get("state") == "delayed")
         assert heartbeat()["notices"] == ["The feed is 15 minutes behind: the plan has no real-time data."]
 
@@ -245,20 +237,14 @@ def test_of_a_symbol_that_the_plan_lacks_the_line_proves_nothing(market, monkeyp
     monkeypatch.setattr("marketdata.stream.STATUS_SECONDS", 0.1)
 
     def script(peer, number):
-        peer.send({"ev": "status", "status": "connected"})
-        peer.hear()
-        peer.send({"ev": "status", "status": "auth_success"})
-        peer.hear()
-        peer.send(
-            {"ev": "status", "status": "error", "message": "not authorized"},
-            {"ev": "status", "status": "success", "message": "subscribed to: T.AAPL"},
-        )
+        peer.accept()
+        peer.send({"ev": "status", "status": "error", "message": "not authorized"}, subscribed("T.AAPL"))
         time.sleep(1)
         for number in range(3):
             peer.send(trade(10.0, this_minute() + number * MINUTE + 1_500, number))
         peer.stay()
 
-    with feed_server(script) as server, streaming(server):
+    with feed_server(script) as server, streaming(server.url):
         wait_until(lambda: FeedSpan.objects.exists())
         assert any("1 topics were never acknowledged (T.MSFT)" in notice for notice in heartbeat()["notices"])
     assert FeedSpan.objects.get().symbols == ["AAPL"]

@@ -4,13 +4,10 @@ import json
 import queue
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import psycopg
@@ -22,57 +19,13 @@ from marketdata.connection import Frame, Line, LineState, Loss, SignOfLife
 from marketdata.feed.decode import Rejection
 from marketdata.feed.protocol import State
 from marketdata.flusher import MOST_WAITING_REJECTIONS, Flusher
-from marketdata.models import Bar, Heartbeat, RejectedEvent, Session
+from marketdata.models import Bar, RejectedEvent
 from marketdata.signals import quotes_moving
 from marketdata.stream import LiveStream
-from marketdata.writer import Writer, line_name
 from tests.factories import make_bar
-from tests.feed_server import FeedServer, Peer, feed_server, trade
+from tests.feed_server import FeedServer, door, feed_server, subscribed, trade
 from tests.processes import ROOT, command_environment, database_url, run_command, wait_until
-
-MINUTE = 60_000
-
-
-def this_minute() -> int:
-    return int(time.time() * 1000) // MINUTE * MINUTE
-
-
-@contextmanager
-def streaming(server: FeedServer, *, symbols=("AAPL", "MSFT"), kinds=("T",), connections=1) -> Iterator[LiveStream]:
-    writer = Writer(line_name(1, 1))
-    writer.acquire_within(10)  # the server may still be taking leave of the test before
-    stream = LiveStream(
-        writer, Session.objects.table(), feed="massive", ws_url=server.url, key="k", symbols=symbols, kinds=kinds, connections=connections,
-        batch_size=100, flush_seconds=5.0, history=None,
-    )  # fmt: skip
-    result: list[object] = []
-
-    def run() -> None:
-        try:
-            result.append(stream.run())
-        except Exception as error:  # noqa: BLE001 - shown by the assertion at the end
-            result.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        yield stream
-    finally:
-        stream.stop()
-        thread.join(40)
-        assert not thread.is_alive()
-    assert not isinstance(result[0], Exception), result
-
-
-def three_minutes(peer: Peer, *, price: float = 10.0, first_q: int = 1, start: int | None = None) -> None:
-    """Send a trade in each of three minutes: the second is the first whole one, the third closes it."""
-    begin = this_minute() if start is None else start
-    for number in range(3):
-        peer.send(trade(price + number, begin + number * MINUTE + 1_500, first_q + number))
-
-
-def whole_bars() -> list[float]:
-    return [float(close) for close in Bar.objects.filter(complete=True).order_by("timestamp").values_list("close", flat=True)]
+from tests.streams import MINUTE, heartbeat, streaming, this_minute, three_minutes, unstarted, up, whole_bars
 
 
 def test_a_line_signs_in_subscribes_each_topic_and_stores_bars(market):
@@ -81,14 +34,14 @@ def test_a_line_signs_in_subscribes_each_topic_and_stores_bars(market):
         three_minutes(peer)
         peer.stay()
 
-    with feed_server(script) as server, streaming(server, kinds=("T", "A")):
+    with feed_server(script) as server, streaming(server.url, kinds=("T", "A")):
         wait_until(lambda: Bar.objects.count() == 2)
         said = server.said
     assert said[0] == {"action": "auth", "params": "k"}
     assert set(said[1]["params"].split(",")) == {"T.AAPL", "T.MSFT", "A.AAPL", "A.MSFT"}
     bars = list(Bar.objects.order_by("timestamp").values_list("close", "complete"))
     assert [(float(close), complete) for close, complete in bars] == [(10.0, False), (11.0, True), (12.0, False)]
-    assert Heartbeat.objects.get(part="stream 1/1").state == "stopped"
+    assert heartbeat()["state"] == "stopped"
 
 
 def test_last_quotes_are_told_of_subscribed_symbols_and_never_stored(market):
@@ -121,7 +74,7 @@ def test_three_connections_share_the_symbols(market):
         peer.stay()
 
     symbols = [f"S{number}" for number in range(7)]
-    with feed_server(script) as server, streaming(server, symbols=symbols, connections=3):
+    with feed_server(script) as server, streaming(server.url, symbols=symbols, connections=3):
         wait_until(lambda: len(server.said) == 6)
         subscribed = [words["params"].split(",") for words in server.said if words["action"] == "subscribe"]
     assert sorted(len(pairs) for pairs in subscribed) == [2, 2, 3]
@@ -139,7 +92,7 @@ def test_however_the_feed_ends_the_connection_the_line_comes_back_with_all_topic
         three_minutes(peer, first_q=10)
         peer.stay()
 
-    with feed_server(script) as server, streaming(server):
+    with feed_server(script) as server, streaming(server.url):
         wait_until(lambda: whole_bars() == [11.0])
         subscriptions = [words["params"] for words in server.said if words["action"] == "subscribe"]
     assert subscriptions[0] == subscriptions[1] == "T.AAPL,T.MSFT"
@@ -151,15 +104,14 @@ def test_a_connection_that_breaks_during_the_sign_in_is_tried_again(market):
         if number == 1:
             peer.drop()
         elif number == 2:
-            peer.send({"ev": "status", "status": "connected"})
-            peer.hear()
+            peer.greet()
             peer.drop()
         else:
             peer.log_in()
             three_minutes(peer)
             peer.stay()
 
-    with feed_server(script) as server, streaming(server):
+    with feed_server(script) as server, streaming(server.url):
         wait_until(lambda: whole_bars() == [11.0])
         assert server.connections == 3
 
@@ -178,7 +130,7 @@ def test_rubbish_between_good_events_is_kept_and_stops_nothing(market):
         three_minutes(peer)
         peer.stay()
 
-    with feed_server(script) as server, streaming(server):
+    with feed_server(script) as server, streaming(server.url):
         wait_until(lambda: whole_bars() == [11.0])
         wait_until(lambda: RejectedEvent.objects.count() == 7)
         assert server.connections == 1
@@ -200,25 +152,21 @@ def test_a_frame_of_five_megabytes_is_stored_and_one_of_twenty_ends_only_the_con
             three_minutes(peer, first_q=70_000, start=this_minute() + 4 * MINUTE)
         peer.stay()
 
-    with feed_server(script) as server, streaming(server):
+    with feed_server(script) as server, streaming(server.url):
         wait_until(lambda: len(whole_bars()) == 2)
-        wait_until(lambda: Heartbeat.objects.get(part="stream 1/1").detail["reconnects"] == 1)
-        assert 5_000_000 > Heartbeat.objects.get(part="stream 1/1").detail["largest_frame"] > 3_000_000
+        wait_until(lambda: heartbeat()["reconnects"] == 1)
+        assert 5_000_000 > heartbeat()["largest_frame"] > 3_000_000
     assert Bar.objects.filter(complete=True).order_by("timestamp").first().trades == 59_998
 
 
 def test_a_refused_key_keeps_trying_and_says_so_without_the_key(market, caplog):
     def script(peer, number):
-        peer.send({"ev": "status", "status": "connected"})
-        peer.hear()
-        peer.send({"ev": "status", "status": "auth_failed", "message": "authentication failed"})
-        peer.drop()
+        peer.refuse()
 
-    with feed_server(script) as server, streaming(server):
-        wait_until(lambda: Heartbeat.objects.filter(part="stream 1/1", state="refused").exists())
-        reason = Heartbeat.objects.get(part="stream 1/1").detail["reason"]
+    with feed_server(script) as server, streaming(server.url):
+        wait_until(lambda: heartbeat()["state"] == "refused")
+        assert "check MASSIVE_API_KEY" in heartbeat()["reason"]
         assert server.connections <= 3
-    assert "check MASSIVE_API_KEY" in reason
 
 
 def test_another_program_on_the_same_key_makes_it_wait_a_minute(market):
@@ -227,9 +175,9 @@ def test_another_program_on_the_same_key_makes_it_wait_a_minute(market):
         peer.send({"ev": "status", "status": "max_connections", "message": "Maximum number of websocket connections exceeded."})
         peer.connection.close(1008)
 
-    with feed_server(script) as server, streaming(server):
-        wait_until(lambda: Heartbeat.objects.filter(part="stream 1/1", state="cooling").exists())
-        assert Heartbeat.objects.get(part="stream 1/1").detail["lines"][0]["retry_seconds"] >= 60
+    with feed_server(script) as server, streaming(server.url):
+        wait_until(lambda: heartbeat()["state"] == "cooling")
+        assert heartbeat()["lines"][0]["retry_seconds"] >= 60
         assert server.connections == 1
 
 
@@ -237,19 +185,13 @@ def test_topics_that_are_not_in_the_plan_are_named_as_missing(market, monkeypatc
     monkeypatch.setattr("marketdata.connection.SIGN_IN_SECONDS", 1.0)
 
     def script(peer, number):
-        peer.send({"ev": "status", "status": "connected"})
-        peer.hear()
-        peer.send({"ev": "status", "status": "auth_success"})
-        peer.hear()
-        peer.send(
-            {"ev": "status", "status": "error", "message": "not authorized"},
-            {"ev": "status", "status": "success", "message": "subscribed to: T.AAPL"},
-        )
+        peer.accept()
+        peer.send({"ev": "status", "status": "error", "message": "not authorized"}, subscribed("T.AAPL"))
         peer.stay()
 
-    with feed_server(script) as server, streaming(server):
-        wait_until(lambda: Heartbeat.objects.filter(part="stream 1/1", state="live").exists())
-        assert Heartbeat.objects.get(part="stream 1/1").detail["lines"][0]["missing_topics"] == 1
+    with feed_server(script) as server, streaming(server.url):
+        wait_until(lambda: heartbeat()["state"] == "live")
+        assert heartbeat()["lines"][0]["missing_topics"] == 1
 
 
 def test_a_database_connection_that_is_cut_loses_nothing(market):
@@ -262,7 +204,7 @@ def test_a_database_connection_that_is_cut_loses_nothing(market):
         three_minutes(peer, first_q=10, start=this_minute() + 3 * MINUTE)
         peer.stay()
 
-    with feed_server(script) as server, streaming(server):
+    with feed_server(script) as server, streaming(server.url):
         wait_until(lambda: whole_bars() == [11.0])
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'tickstock stream 1/1'")
@@ -315,7 +257,7 @@ def test_late_and_repeated_events_revise_a_stored_bar_once(market):
         peer.send(late)
         peer.stay()
 
-    with feed_server(script) as server, streaming(server):
+    with feed_server(script) as server, streaming(server.url):
         wait_until(lambda: Bar.objects.filter(high=50).exists())
     bar = Bar.objects.get(high=50)
     assert (bar.revision, bar.volume, bar.trades) == (1, 200, 2)
@@ -423,28 +365,8 @@ def test_an_unreachable_database_is_one_sentence(market):
 # -- several lines, lost frames, hostile words ---------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def unstarted(*, symbols=("AAPL", "MSFT"), connections=1) -> Iterator[LiveStream]:
-    """A stream whose lines are not started: the test says what they hand on, and when it came."""
-    writer = Writer(line_name(1, 1))
-    writer.acquire_within(10)  # the server may still be taking leave of the test before
-    stream = LiveStream(
-        writer, Session.objects.table(), feed="massive", ws_url="ws://127.0.0.1:9", key="k", symbols=symbols, kinds=("T",),
-        connections=connections, batch_size=100, flush_seconds=5.0, history=None,
-    )  # fmt: skip
-    try:
-        yield stream
-    finally:
-        stream._flusher.stop()
-        stream._announcer.stop()
-
-
 def say(stream: LiveStream, line: int, *events: dict, received: float) -> None:
     stream._receive(Frame(line, json.dumps(list(events)).encode(), received))
-
-
-def up(line: int, *symbols: str) -> LineState:
-    return LineState(line, State.LIVE, "", pairs=frozenset(f"T.{symbol}" for symbol in symbols))
 
 
 def closed_bars(stream: LiveStream) -> dict[tuple[str, int], bool]:
@@ -535,24 +457,22 @@ def test_a_status_behind_many_events_of_one_frame_is_heard(market):
         peer.send(*events, {"ev": "status", "status": "max_connections", "message": "Maximum number of websocket connections exceeded."})
         peer.connection.close(1008)
 
-    with feed_server(script) as server, streaming(server):
-        wait_until(lambda: Heartbeat.objects.filter(part="stream 1/1", state="cooling").exists())
+    with feed_server(script) as server, streaming(server.url):
+        wait_until(lambda: heartbeat()["state"] == "cooling")
         assert server.connections == 1
 
 
 def test_characters_that_the_database_refuses_stop_nothing(market):
     def script(peer, number):
         if number == 1:
-            peer.send({"ev": "status", "status": "connected"})
-            peer.hear()
-            peer.send({"ev": "status", "status": "auth_failed", "message": "no\0way"})
+            peer.refuse("no\0way")
             return
         peer.log_in()
         peer.send({"ev": "X\0Y", "sym": "A\0"}, {"ev": "T", "sym": "AAPL\0", "p": "\0"})
         three_minutes(peer)
         peer.stay()
 
-    with feed_server(script) as server, streaming(server):
+    with feed_server(script) as server, streaming(server.url):
         wait_until(lambda: whole_bars() == [11.0])
         wait_until(lambda: RejectedEvent.objects.count() == 2)
 
@@ -562,22 +482,10 @@ def test_a_redirect_does_not_carry_the_key_to_another_host(market):
         peer.log_in()
         peer.stay()
 
-    with feed_server(script) as elsewhere, socket.create_server(("127.0.0.1", 0)) as door:
-        answer = f"HTTP/1.1 301 Moved Permanently\r\nLocation: {elsewhere.url}\r\nContent-Length: 0\r\n\r\n".encode()
-
-        def redirect() -> None:
-            while True:
-                try:
-                    peer, _ = door.accept()
-                except OSError:
-                    return
-                with peer:
-                    peer.recv(4_096)
-                    peer.sendall(answer)
-
-        threading.Thread(target=redirect, daemon=True).start()
+    moved = "HTTP/1.1 301 Moved Permanently\r\nLocation: {}\r\nContent-Length: 0\r\n\r\n"
+    with feed_server(script) as elsewhere, door(moved.format(elsewhere.url).encode()) as url:
         items: queue.Queue = queue.Queue()
-        line = Line(1, url=f"ws://127.0.0.1:{door.getsockname()[1]}/stocks", key="k", pairs=("T.AAPL",), into=items)
+        line = Line(1, url=url, key="k", pairs=("T.AAPL",), into=items)
         line.start()
         first = items.get(timeout=10)
         line.stop()
@@ -591,6 +499,6 @@ def test_a_stream_that_saw_nothing_says_that_it_stopped(market):
         peer.stay()
 
     for _ in range(5):
-        with feed_server(script) as server, streaming(server):
-            wait_until(lambda: Heartbeat.objects.filter(part="stream 1/1", state="live").exists())
-        assert Heartbeat.objects.get(part="stream 1/1").state == "stopped"
+        with feed_server(script) as server, streaming(server.url):
+            wait_until(lambda: heartbeat()["state"] == "live")
+        assert heartbeat()["state"] == "stopped"
