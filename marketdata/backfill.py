@@ -94,7 +94,8 @@ def import_days(
     for symbol in symbols:
         begin = max(first, newest.get(symbol, first) + timedelta(days=1)) if symbol in newest else first
         if begin <= last:
-            for chunk in _chunks(history.days(symbol, begin, last, asked_at=now(), finished=finished)):
+            days = history.days(symbol, begin, last, asked_at=now(), finished=finished)
+            for chunk in _chunks(day for day in days if begin <= day.date <= last):
                 report.read += len(chunk)
                 report.changed += writer.write_days(chunk)
         report.symbols += 1

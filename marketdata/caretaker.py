@@ -1,11 +1,10 @@
 """
-Past bars beside the live line, in the stream's own process and under the lock `past`: full windows at a start, gaps as they open, each night's
-reconciliation. Workers and the web never write a bar; this thread does what the evidence asks for.
+Past bars beside the live line, in the stream's own process and under the lock `past`: full windows at a start, gaps as they open, the day's bars
+after the close; and it asks for the job that ends the day (jobs.py). Workers and the web never write a bar.
 """
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Sequence
 from datetime import date, datetime, timedelta
 
@@ -13,17 +12,14 @@ import psycopg
 from django.db import DatabaseError, connection
 
 from marketdata.backfill import import_minutes
-from marketdata.bars.builder import LATE_MS
 from marketdata.bars.session import SessionTable
 from marketdata.bars.snapshot import BarChange
-from marketdata.corporate import import_actions
-from marketdata.daily import fetch_days, make_days, reconcile_days
-from marketdata.gaps import SETTLE_MS, due_gaps, find_gaps, repair
-from marketdata.history import EXCHANGE_ZONE, HistoryError, RestHistory
+from marketdata.daily import make_days, streamed_symbols
+from marketdata.gaps import due_gaps, find_gaps, repair
+from marketdata.history import HistoryError, RestHistory
+from marketdata.jobs import END_OF_DAY, LOCK_SECONDS, ask_for_end_of_day
 from marketdata.listings import import_details, stale_symbols
-from marketdata.models import FeedSpan, Reconciliation, Session
-from marketdata.rate import Rate
-from marketdata.reconciliation import match_percent, reconcile
+from marketdata.models import Session
 from marketdata.writer import PAST, Writer, WriterBusyError, WriterDeposedError
 
 log = logging.getLogger(__name__)
@@ -31,9 +27,6 @@ log = logging.getLogger(__name__)
 TURN_SECONDS = 10.0
 SESSIONS_BACK = timedelta(days=60)  # of the calendar, read anew at each turn: a closure that somebody enters counts at once
 FILL_MINUTES = 120
-SPLIT_DAYS_AHEAD = 14
-FETCH_AGAIN_SECONDS = 600.0  # after a REST that could not give the day's bars
-LOCK_SECONDS = 120.0  # an import may hold the line `past`
 
 
 class Caretaker:
@@ -47,19 +40,17 @@ class Caretaker:
         now: Callable[[], datetime],
         announce: Callable[[list[BarChange]], None],
         calendar: Callable[[SessionTable], None] = lambda table: None,
-        requests_per_second: float,
+        pause: Callable[[], None],
     ) -> None:
         self._history = history
         self._symbols = list(symbols)
         self._calendar = calendar
         self._now = now
         self._announce = announce
-        self._rate = Rate(requests_per_second)
+        self._pause = pause
         self._stop = threading.Event()
         self._complaint = ""
         self._made: set[date] = set()
-        self._fetched: set[date] = set()
-        self._fetch_from = float("-inf")
         self._thread = threading.Thread(target=self._run, name="caretaker", daemon=True)
 
     def start(self) -> None:
@@ -101,6 +92,7 @@ class Caretaker:
                 last=now,
                 now=self._now,
                 announce=self._announce,
+                progress=lambda done, of, symbol: self._pause(),
                 stopped=self._stop.is_set,
             )
         log.info("Filled the windows of %s symbols from REST: %s bars, %s new.", report.symbols, report.read, report.changed)
@@ -109,7 +101,7 @@ class Caretaker:
         """Ask REST what the symbols are of which that is not known, or was asked long ago."""
         stale = stale_symbols(self._symbols, now=self._now())
         if stale:
-            report = import_details(self._history(), stale, now=self._now, pause=self._rate.wait, stopped=self._stop.is_set)
+            report = import_details(self._history(), stale, now=self._now, pause=self._pause, stopped=self._stop.is_set)
             log.info("Asked what %s symbols are: %s rows changed, %s are unknown to REST.", report.asked, report.changed, report.unknown)
 
     def _turn(self) -> None:
@@ -119,74 +111,25 @@ class Caretaker:
         if due_gaps(self._now()):
             with _Past(self._stop) as writer:
                 report = repair(
-                    self._history(), writer, now=self._now, pause=self._rate.wait, announce=self._announce, stopped=self._stop.is_set
+                    self._history(), writer, now=self._now, pause=self._pause, announce=self._announce, stopped=self._stop.is_set
                 )
             log.info(
                 "Repaired %s gaps with %s bars; %s had no trade, %s failed, %s are open.",
                 report.repaired, report.bars, report.empty, report.failed, report.still_open,
             )  # fmt: skip
         self._make_days()
-        self._reconcile_last_night()
-        self._fetch_days()
+        ask_for_end_of_day(now=self._now())
 
     def _make_days(self) -> None:
         """Make the last session's daily bars from its minutes, once its late window is over."""
-        session = self._last_session("close")
-        if session is None or session.date in self._made or not _was_streamed(session):
+        session = Session.objects.filter(close__lte=self._now() - END_OF_DAY).order_by("-close").first()
+        if session is None or session.date in self._made or not streamed_symbols(session):
             return
         with _Past(self._stop) as writer:
             made = make_days(session, self._symbols, writer, now=self._now())
         self._made = {session.date}
         if made:
             log.info("Made %s daily bars of %s from minutes.", made, session.date)
-
-    def _fetch_days(self) -> None:
-        """Ask REST for the daily bars of the last finished session, once; they replace those from minutes, and the difference is kept."""
-        session = self._last_session("post_close")
-        if session is None or session.date in self._fetched or session.date >= self._now().astimezone(EXCHANGE_ZONE).date():
-            return
-        if not _was_streamed(session) or time.monotonic() < self._fetch_from:
-            return  # the import at a start asks for days on which nothing ran
-        self._fetch_from = time.monotonic() + FETCH_AGAIN_SECONDS
-        with _Past(self._stop) as writer:
-            # What was repaired or reconciled meanwhile counts
-            make_days(session, self._symbols, writer, now=self._now())
-            got = fetch_days(
-                session, self._symbols, self._history(), writer, now=self._now, pause=self._rate.wait, stopped=self._stop.is_set
-            )
-        self._fetched = {session.date}
-        soon = session.date + timedelta(days=SPLIT_DAYS_AHEAD)
-        import_actions("splits", self._history().splits(self._symbols, session.date - timedelta(days=SPLIT_DAYS_AHEAD), soon))
-        self._ask_details()
-        report = reconcile_days(session, now=self._now())
-        if report is not None:
-            log.info(
-                "Daily bars of %s: %s from REST, %s of %s differ from their minutes.", session.date, got, report.differing, report.compared
-            )
-
-    def _last_session(self, end: str) -> Session | None:
-        """Return the last session whose `end` lies further back than late bars may come."""
-        ended = self._now() - timedelta(milliseconds=LATE_MS + SETTLE_MS)
-        return Session.objects.filter(**{f"{end}__lte": ended}).order_by(f"-{end}").first()
-
-    def _reconcile_last_night(self) -> None:
-        """Hold the last finished session against REST, once, if the line was up in it."""
-        now = self._now()
-        ended = now - timedelta(milliseconds=LATE_MS + SETTLE_MS)
-        session = (
-            Session.objects.filter(post_close__lte=ended, date__lt=now.astimezone(EXCHANGE_ZONE).date()).order_by("-post_close").first()
-        )
-        if session is None or Reconciliation.objects.filter(date=session.date, source="rest", finished_at__isnull=False).exists():
-            return
-        if not _was_streamed(session):
-            return
-        with _Past(self._stop) as writer:
-            report = reconcile(session.date, self._symbols, self._history(), writer, now=self._now, pause=self._rate.wait)
-        log.info("Reconciled %s: %s %% of the minutes agreed, %s repaired.", session.date, match_percent(report), report.repaired)
-
-
-def _was_streamed(session: Session) -> bool:
-    return FeedSpan.objects.filter(began_at__lt=session.post_close, alive_until__gt=session.pre_open).exists()
 
 
 class _Past:

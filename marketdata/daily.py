@@ -1,13 +1,12 @@
-"""Daily bars at the end of a session: made from its minutes, replaced by the feed's own as soon as there are any, and what differs between both."""
+"""Daily bars at the end of a session: made from its minutes until the feed's own replace them, and what differs between both."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 from django.db import connection
 
 from marketdata.gaps import coverage
-from marketdata.history import RestHistory
-from marketdata.models import Reconciliation, Session
+from marketdata.models import FeedSpan, Reconciliation, Session
 from marketdata.writer import Writer
 
 SOURCE = "days"
@@ -35,6 +34,12 @@ WHERE day.date = %(date)s AND day.source > 5
 """
 
 
+def streamed_symbols(session: Session) -> list[str]:
+    """Return the symbols that a line carried in some part of this session, by the evidence."""
+    spans = FeedSpan.objects.filter(began_at__lt=session.post_close, alive_until__gt=session.pre_open)
+    return sorted({symbol for symbols in spans.values_list("symbols", flat=True) for symbol in symbols})
+
+
 def make_days(session: Session, symbols: Sequence[str], writer: Writer, *, now: datetime) -> int:
     """
     Make one session's daily bars from its minutes; return how many rows are new or changed.
@@ -43,30 +48,6 @@ def make_days(session: Session, symbols: Sequence[str], writer: Writer, *, now: 
     """
     whole = [row.symbol for row in coverage(symbols, session, now=now) if row.bars and not row.open and not row.unproven]
     return writer.make_days(session.date, session.hours(), whole, version=round(now.timestamp() * 1000)) if whole else 0
-
-
-def fetch_days(
-    session: Session,
-    symbols: Sequence[str],
-    history: RestHistory,
-    writer: Writer,
-    *,
-    now: Callable[[], datetime],
-    pause: Callable[[], None],
-    stopped: Callable[[], bool] = lambda: False,
-) -> int:
-    """Ask REST for one session's daily bars and store them; return how many it had. HistoryError where it fails."""
-    found = 0
-    for symbol in symbols:
-        if stopped():
-            break
-        pause()
-        days = [day for day in history.days(symbol, session.date, session.date, asked_at=now()) if day.date == session.date]
-        writer.write_days(days)
-        writer.reject(history.rejections)
-        history.rejections = []
-        found += len(days)
-    return found
 
 
 def reconcile_days(session: Session, *, now: datetime) -> Reconciliation | None:

@@ -20,11 +20,13 @@ from django.db.models import F
 from marketdata.backfill import import_days, import_minutes
 from marketdata.bars.builder import LATE_MS
 from marketdata.bars.snapshot import BarChange
+from marketdata.corporate import import_actions
+from marketdata.daily import make_days, reconcile_days, streamed_symbols
 from marketdata.gaps import SETTLE_MS, find_gaps, repair
 from marketdata.history import EXCHANGE_ZONE, HistoryError, RestHistory
+from marketdata.listings import import_details, stale_symbols
 from marketdata.models import Bar, DailyBar, Gap, GapState, Job, JobKind, JobState, Session, Universe, UnknownUniverseError
 from marketdata.operations import OPEN_STATES, WRITING_KINDS
-from marketdata.rate import Rate
 from marketdata.reconciliation import NoSessionError, match_percent, reconcile
 from marketdata.writer import PAST, Writer, WriterBusyError, WriterDeposedError
 
@@ -33,10 +35,13 @@ log = logging.getLogger(__name__)
 LOOK_SECONDS = 2.0
 ALIVE_SECONDS = 5.0
 GONE_AFTER = timedelta(seconds=60)
-LOCK_SECONDS = 120.0
+LOCK_SECONDS = 120.0  # an import may hold the line `past`
 TRIES = 3
 EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)
 END_OF_DAY = timedelta(milliseconds=LATE_MS + SETTLE_MS)  # after the last trade: then the late window is over
+END_OF_DAY_AGAIN = timedelta(minutes=10)  # after one that failed: REST may be back
+END_OF_DAY_NEWS = timedelta(days=4)  # older than that it is no news
+SPLIT_DAYS = timedelta(days=14)  # before and after a day, for what is announced or was late
 
 EXPECTED = (HistoryError, NoSessionError, UnknownUniverseError, WriterBusyError, WriterDeposedError, DatabaseError, psycopg.Error)
 
@@ -85,15 +90,18 @@ def cancel(job: Job, *, by: str) -> Job:
 
 
 def ask_for_end_of_day(*, now: datetime) -> Job | None:
-    """Ask once for the end of the day that closed last, when its late window is over; None where that is too long ago to be news."""
+    """
+    Ask once for the end of the day that closed last, if it was streamed and its late window is over; again a while after it failed.
+
+    None where there is no such day, or it is too long ago to be news.
+    """
     session = Session.objects.filter(post_close__lte=now - END_OF_DAY).order_by("-post_close").first()
-    if (
-        session is None
-        or session.post_close < now - timedelta(days=4)
-        or not Bar.objects.since(session.open).filter(timestamp__lt=session.close).exists()
-    ):
+    if session is None or session.post_close < now - END_OF_DAY_NEWS or not streamed_symbols(session):
         return None
-    return ask(JobKind.END_OF_DAY, {"date": session.date.isoformat()}, asked_by="the calendar", key=session.date.isoformat())
+    job = ask(JobKind.END_OF_DAY, {"date": session.date.isoformat()}, asked_by="the calendar", key=session.date.isoformat())
+    failed = Job.objects.filter(pk=job.pk, state=JobState.FAILED, finished_at__lte=datetime.now(UTC) - END_OF_DAY_AGAIN)
+    failed.update(state=JobState.QUEUED, finished_at=None, attempts=0)
+    return job
 
 
 # ---- working off -----------------------------------------------------------------------------------------------------------------------
@@ -215,12 +223,12 @@ class BarJobs:
         *,
         now: Callable[[], datetime],
         announce: Callable[[list[BarChange]], None] = lambda changes: None,
-        requests_per_second: float = 50.0,
+        pause: Callable[[], None] = lambda: None,
     ) -> None:
         self._history = history
         self._now = now
         self._announce = announce
-        self._rate = Rate(requests_per_second)
+        self._pause = pause
         self._stop = threading.Event()
         self._complaint = ""
         self._thread = threading.Thread(target=self._run, name="jobs", daemon=True)
@@ -276,7 +284,7 @@ class BarJobs:
 
         def progress(done: int, total: int, symbol: str) -> None:
             watch.step(done, total, symbol)
-            self._rate.wait()
+            self._pause()
 
         symbols = symbols_of(options)
         if days:
@@ -297,7 +305,7 @@ class BarJobs:
         watch.step(what="looks for gaps")
         opened = find_gaps(Session.objects.table(), now=self._now(), first=begin, last=end)
         found = repair(
-            self._history(), writer, now=self._now, pause=self._rate.wait, announce=self._announce, eager=True, progress=watch.step,
+            self._history(), writer, now=self._now, pause=self._pause, announce=self._announce, eager=True, progress=watch.step,
             within=(begin or EARLIEST, end or self._now()) if begin or end else None, only=options.get("symbols"),
         )  # fmt: skip
         names = ("gaps", "repaired", "empty", "failed", "bars", "still_open")
@@ -310,7 +318,7 @@ class BarJobs:
 
             def of_day(done: int, _of: int, symbol: str, *, before: int = place * len(symbols), day: date = day) -> None:
                 watch.step(before + done, len(days) * len(symbols), f"{day} {symbol}")
-                self._rate.wait()
+                self._pause()
 
             found = reconcile(day, symbols, self._history(), writer, now=self._now, progress=of_day)
             names = ("compared", "matched", "differing", "missing_here", "missing_there", "repaired")
@@ -329,14 +337,23 @@ class BarJobs:
         return days
 
     def _end_of_day(self, options: Report, watch: Watch, writer: Writer) -> Report:
-        """Close the day: repair, daily bars, reconciliation, and what is still wrong."""
+        """
+        Close the day: repair, reconcile its minutes, bring its daily bars, and say what is still wrong.
+
+        It is about the symbols that were streamed in it, unless others are named.
+        """
         day = _day(options.get("date")) or self._last_day()
-        symbols = symbols_of(options)
-        bounds = {"from": day.isoformat(), "to": day.isoformat()}
+        session = Session.objects.filter(date=day).first()
+        if session is None:
+            raise NoSessionError(f"{day} has no session in the calendar; it has no end.")
+        streamed = [] if {"symbols", "universe"} & options.keys() else streamed_symbols(session)
+        symbols = streamed or symbols_of(options)
+        asked = {"symbols": symbols, "from": day.isoformat(), "to": day.isoformat()}
         repaired = self._repair({}, watch, writer)
-        days = self._import(options | bounds | {"timespan": "day"}, watch, writer)
-        held = self._reconcile(options | {"date": day.isoformat()}, watch, writer)[day.isoformat()]
-        session = Session.objects.get(date=day)
+        held = self._reconcile(asked, watch, writer)[day.isoformat()]
+        make_days(session, symbols, writer, now=self._now())
+        days = self._import(asked | {"timespan": "day"}, watch, writer)
+        compared = reconcile_days(session, now=self._now())
         bars = Bar.objects.filter(timestamp__gte=session.pre_open, timestamp__lt=session.post_close, symbol_id__in=symbols)
         with_minutes = set(bars.values_list("symbol_id", flat=True).distinct())
         with_days = set(DailyBar.objects.filter(date=day, symbol_id__in=symbols).values_list("symbol_id", flat=True))
@@ -348,7 +365,25 @@ class BarJobs:
         ]
         faults += [f"{open_gaps} gaps are open"] if open_gaps else []
         faults += [f"{held['differing']} minutes differed from REST and were repaired"] if held["differing"] else []
-        return {"date": day.isoformat(), "repair": repaired, "days": days, "reconciliation": held, "valid": not faults, "faults": faults}
+        faults += self._news(day, symbols, watch)
+        return {
+            "date": day.isoformat(), "repair": repaired, "days": days, "days_differing": compared.differing if compared else 0,
+            "reconciliation": held, "valid": not faults, "faults": faults,
+        }  # fmt: skip
+
+    def _news(self, day: date, symbols: Sequence[str], watch: Watch) -> list[str]:
+        """Ask for splits around the day and for details that are missing or old; what REST does not give is told, and no failure of the day."""
+
+        def pause() -> None:
+            watch.step(what="asks for details")
+            self._pause()
+
+        try:
+            import_actions("splits", self._history().splits(symbols, day - SPLIT_DAYS, day + SPLIT_DAYS))
+            import_details(self._history(), stale_symbols(symbols, now=self._now()), now=self._now, pause=pause)
+        except HistoryError as error:
+            return [_words(error)]
+        return []
 
     def _last_day(self) -> date:
         session = Session.objects.filter(post_close__lte=self._now()).order_by("-post_close").first()

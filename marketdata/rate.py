@@ -1,11 +1,12 @@
 """How fast REST may be asked."""
 
+import threading
 import time
 from collections.abc import Callable
 
 
 class Rate:
-    """Spaces calls of `wait` so that no more than `per_second` happen; one thread owns it."""
+    """Spaces calls of `wait` so that no more than `per_second` happen, of however many threads."""
 
     def __init__(
         self, per_second: float, *, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep
@@ -14,10 +15,13 @@ class Rate:
         self._clock = clock
         self._sleep = sleep
         self._next = clock()
+        self._lock = threading.Lock()
 
     def wait(self) -> None:
         """Return when the next request may go out."""
-        now = self._clock()
-        if self._next > now:
-            self._sleep(self._next - now)
-        self._next = max(self._next, now) + self._spacing
+        with self._lock:
+            now = self._clock()
+            mine = max(self._next, now)
+            self._next = mine + self._spacing
+        if mine > now:
+            self._sleep(mine - now)

@@ -26,6 +26,7 @@ from marketdata.history import RestHistory
 from marketdata.intake import Intake, Report
 from marketdata.jobs import BarJobs
 from marketdata.lines import Lines
+from marketdata.rate import Rate
 from marketdata.spans import Span
 from marketdata.writer import Writer
 
@@ -99,17 +100,16 @@ class LiveStream:
         self._state = ("connecting", datetime.now(UTC))
         self._settled_to = 0
         self._span: Span | None = None
+        rate = Rate(requests_per_second)  # one for all who ask: the plan counts them together
         self._caretaker = history and Caretaker(
             history,
             symbols=symbols,
             now=self._market_now,
             announce=self._announcer.closed,
             calendar=self._renew_calendar,
-            requests_per_second=requests_per_second,
+            pause=rate.wait,
         )
-        self._jobs = history and BarJobs(
-            history, now=self._market_now, announce=self._announcer.closed, requests_per_second=requests_per_second
-        )
+        self._jobs = history and BarJobs(history, now=self._market_now, announce=self._announcer.closed, pause=rate.wait)
 
     def _renew_calendar(self, sessions: SessionTable) -> None:
         self._sessions = self._intake.builder.sessions = sessions

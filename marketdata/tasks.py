@@ -8,7 +8,6 @@ from celery import shared_task
 from django.conf import settings
 from django.utils import timezone
 
-from marketdata import jobs
 from marketdata.models import AuditEntry, DeadTask, Heartbeat, Job, LoggedError, RejectedEvent
 
 log = logging.getLogger(__name__)
@@ -24,12 +23,6 @@ def beat_heart() -> None:
         defaults={"at": now, "state": "live", "detail": detail},
         create_defaults={"at": now, "started_at": now, "state": "live"},
     )
-
-
-@shared_task(name="marketdata.tasks.ask_for_end_of_day", ignore_result=True)
-def ask_for_end_of_day() -> None:
-    """Ask for the end-of-day job of the session that closed last, once; the stream works it off."""
-    jobs.ask_for_end_of_day(now=timezone.now())
 
 
 @shared_task(name="marketdata.tasks.prune_records", ignore_result=True)

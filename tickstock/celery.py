@@ -31,7 +31,6 @@ app.conf.beat_schedule = {
     "survey-missed-closes": {"task": "patterns.tasks.survey_missed_closes", "schedule": 30.0, "options": {"expires": 30}},
     "thin-surveys": {"task": "patterns.tasks.thin_surveys", "schedule": 3600.0, "options": {"expires": 3600}},
     "worker-heartbeat": {"task": "marketdata.tasks.beat_heart", "schedule": 5.0, "options": {"expires": 5}},
-    "end-of-day": {"task": "marketdata.tasks.ask_for_end_of_day", "schedule": 300.0, "options": {"expires": 300}},
     "work-jobs": {"task": "patterns.tasks.work_jobs", "schedule": 5.0, "options": {"expires": 5}},
     "measure-disk": {"task": "tickstock.tasks.measure_disk", "schedule": 3600.0, "options": {"expires": 3600}},
     "prune-records": {"task": "marketdata.tasks.prune_records", "schedule": 3600.0, "options": {"expires": 3600}},

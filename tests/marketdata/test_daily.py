@@ -5,9 +5,9 @@ from decimal import Decimal
 
 import pytest
 
-from marketdata.backfill import newest_days
+from marketdata.backfill import import_days, newest_days
 from marketdata.bars.snapshot import SHARE, DailySnapshot
-from marketdata.daily import fetch_days, make_days, reconcile_days
+from marketdata.daily import make_days, reconcile_days
 from marketdata.history import RestHistory
 from marketdata.intervals import candles
 from marketdata.models import DailyBar, FeedSpan, Gap, Reconciliation, Session, Source
@@ -109,7 +109,7 @@ def test_the_feeds_day_is_fetched_and_a_day_that_nobody_asked_for_is_not_stored(
 
     with rest_server() as rest:
         history = Days(url=rest.url, key="k")
-        got = fetch_days(session, ["AAPL"], history, writer, now=lambda: OVER.replace(hour=12), pause=lambda: None)
+        report = import_days(history, writer, ["AAPL"], first=TODAY, last=TODAY, now=lambda: OVER.replace(hour=12))
 
-    assert got == 1
+    assert report.read == 1
     assert list(DailyBar.objects.values_list("date", "close", "source")) == [(TODAY, 11, Source.SETTLED)]

@@ -11,7 +11,7 @@ from marketdata import jobs
 from marketdata.gaps import ms
 from marketdata.history import RestHistory
 from marketdata.jobs import BarJobs, Watch, ask, cancel, claim, work
-from marketdata.models import AuditEntry, Bar, DailyBar, Job, JobKind, JobState, Session
+from marketdata.models import AuditEntry, Bar, DailyBar, FeedSpan, Job, JobKind, JobState, Reconciliation, Session
 from marketdata.operations import WRITING_KINDS
 from patterns.models import MarketSurvey
 from patterns.tasks import work_jobs
@@ -31,7 +31,7 @@ def operator(name: str = "olga"):
 
 
 def bar_jobs(url: str, **options) -> BarJobs:
-    return BarJobs(lambda: RestHistory(url=url, key="k"), now=lambda: datetime.now(UTC), requests_per_second=1_000, **options)
+    return BarJobs(lambda: RestHistory(url=url, key="k"), now=lambda: datetime.now(UTC), **options)
 
 
 # ---- asking
@@ -80,12 +80,28 @@ def test_a_wrong_option_is_refused_in_words_and_none_is_left_out_in_silence(db, 
     assert not Job.objects.exists()
 
 
-def test_the_end_of_a_day_is_asked_for_once_when_its_late_window_is_over(writer):
-    store(writer, random_bars("AAPL", 5, seed=1))
-    Session.objects.filter(date=DAY).update(
-        pre_open=FRIDAY.replace(hour=9), open=FRIDAY.replace(hour=14), close=FRIDAY.replace(hour=21), post_close=FRIDAY.replace(hour=23)
+def friday() -> Session:
+    """The session of the day that these tests are about."""
+    hours = {name: FRIDAY.replace(hour=hour) for name, hour in (("pre_open", 9), ("open", 14), ("close", 21), ("post_close", 23))}
+    return Session.objects.update_or_create(date=DAY, defaults={"calendar": "XNYS", **hours})[0]
+
+
+def streamed(*symbols: str) -> None:
+    """Leave the evidence of a line that was up all Friday."""
+    FeedSpan.objects.create(
+        line="stream 1/1",
+        began_at=FRIDAY.replace(hour=9),
+        alive_until=FRIDAY.replace(hour=23),
+        symbols=list(symbols),
+        kinds=["T"],
+        ended="x",
     )
-    close = Session.objects.get(date=DAY).post_close
+
+
+def test_the_end_of_a_streamed_day_is_asked_for_once_when_its_late_window_is_over(db):
+    close = friday().post_close
+    assert jobs.ask_for_end_of_day(now=close + timedelta(minutes=20)) is None, "nobody was there"
+    streamed("AAPL")
 
     assert jobs.ask_for_end_of_day(now=close + timedelta(minutes=10)) is None
     asked = jobs.ask_for_end_of_day(now=close + timedelta(minutes=20))
@@ -93,6 +109,20 @@ def test_the_end_of_a_day_is_asked_for_once_when_its_late_window_is_over(writer)
 
     assert asked is not None
     assert (asked.options, again, Job.objects.count()) == ({"date": DAY}, asked, 1)
+
+
+def test_an_end_of_day_that_failed_is_asked_for_again_after_a_while(db):
+    after = friday().post_close + timedelta(minutes=20)
+    streamed("AAPL")
+    job = jobs.ask_for_end_of_day(now=after)
+    for minutes, state in ((1, JobState.FAILED), (11, JobState.QUEUED)):
+        Job.objects.update(state=JobState.FAILED, attempts=3, finished_at=datetime.now(UTC) - timedelta(minutes=minutes))
+
+        jobs.ask_for_end_of_day(now=after)
+
+        job.refresh_from_db()
+        assert job.state == state
+    assert (job.attempts, job.finished_at) == (0, None)
 
 
 # ---- working off
@@ -138,25 +168,26 @@ def test_an_import_of_minutes_is_worked_off_with_progress_and_report(market):
 
 
 def test_the_end_of_day_brings_daily_bars_reconciles_and_says_what_is_still_wrong(market):
-    hours = {
-        "pre_open": FRIDAY.replace(hour=9),
-        "open": FRIDAY.replace(hour=14),
-        "close": FRIDAY.replace(hour=21),
-        "post_close": FRIDAY.replace(hour=23),
-    }
-    Session.objects.update_or_create(date=DAY, defaults={"calendar": "XNYS", **hours})
+    friday()
+    streamed("AAPL", "MSFT")
     with rest_server() as rest:
         rest.bars = {"AAPL": [(ms(FRIDAY.replace(hour=15)), 10.0, 100)]}
         rest.days = {"AAPL": [(ms(FRIDAY.replace(hour=5)), 10.0, 100)]}  # New York's midnight
-        ask(JobKind.END_OF_DAY, {"date": DAY, "symbols": ["AAPL", "MSFT"]}, asked_by="the calendar", key=DAY)
+        ask(JobKind.END_OF_DAY, {"date": DAY}, asked_by="the calendar", key=DAY)
 
         bar_jobs(rest.url).work_one()
 
     job = Job.objects.get()
     assert (job.state, job.error) == (JobState.DONE, "")
     assert job.report["valid"] is False
-    assert job.report["faults"] == ["1 symbols without minutes: MSFT", "1 symbols without a daily bar: MSFT"]
+    *wrong, of_rest = job.report["faults"]
+    assert wrong == ["1 symbols without minutes: MSFT", "1 symbols without a daily bar: MSFT"]
+    assert "refused splits" in of_rest, "told, and the rest of the day is done"
     assert DailyBar.objects.filter(date=DAY).count() == 1
+    assert set(Reconciliation.objects.values_list("source", "symbols", "compared", "missing_here")) == {
+        ("rest", 2, 0, 1),
+        ("days", 1, 1, 0),
+    }
 
 
 def test_reconciliation_of_several_days_goes_through_those_with_a_session(market):
