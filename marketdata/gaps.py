@@ -28,6 +28,7 @@ SETTLE_MS = 90_000  # evidence lags a minute behind, see stream.py
 BARS_A_WRITE = 5_000
 FIRST_RETRY_SECONDS = 5.0
 LONGEST_RETRY_SECONDS = 600.0
+MOST_ASKED = 9  # times, of a minute that the line saw in part and REST does not have: some twenty minutes
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -68,8 +69,12 @@ def _open_partial(floor_ms: int, end_ms: int, *, now: datetime) -> int:
     """
     Open a gap for each bar that was seen in part and that no gap covers: evidence of its minute does not make it whole.
 
-    Such are a late trade that a new process met first, and what was seen before the line had been up for a whole minute.
+    Such are a late trade that a new process met first, and what was seen before the line had been up for a whole minute. Where REST was asked
+    before it had such a minute, the closed gap opens again, to be asked later each time, until a late window is surely over.
     """
+    seen = Bar.objects.partial().filter(symbol=OuterRef("symbol"), timestamp__range=(OuterRef("first_minute"), OuterRef("last_minute")))
+    too_early = Gap.objects.exclude(state=GapState.OPEN).filter(Exists(seen), last_minute__gte=at(floor_ms), attempts__lt=MOST_ASKED)
+    again = too_early.update(state=GapState.OPEN, closed_at=None)
     asked = Gap.objects.filter(symbol=OuterRef("symbol"), first_minute__lte=OuterRef("timestamp"), last_minute__gte=OuterRef("timestamp"))
     bars = Bar.objects.partial().filter(timestamp__gte=at(floor_ms), timestamp__lte=at(end_ms - MINUTE_MS)).exclude(Exists(asked))
     fresh = [
@@ -77,7 +82,7 @@ def _open_partial(floor_ms: int, end_ms: int, *, now: datetime) -> int:
         for symbol, minute in bars.values_list("symbol_id", "timestamp")
     ]
     Gap.objects.bulk_create(fresh, ignore_conflicts=True, batch_size=5_000)
-    return len(fresh)
+    return again + len(fresh)
 
 
 def _sessions_back(sessions: SessionTable, now_ms: int) -> int:

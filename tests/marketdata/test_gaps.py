@@ -39,7 +39,8 @@ def gaps(symbol="AAPL"):
 
 
 @pytest.fixture
-def rest() -> Iterator[RestServer]:
+def rest(monkeypatch) -> Iterator[RestServer]:
+    monkeypatch.setattr("marketdata.history.FIRST_WAIT_SECONDS", 0.05)
     with rest_server() as server:
         yield server
 
@@ -122,6 +123,21 @@ def test_a_partial_bar_is_replaced_and_its_old_values_are_kept(past, writer, res
     bar = Bar.objects.get()
     assert (float(bar.close), bar.complete, bar.revision, bar.source) == (12.0, True, 1, 40)
     assert (float(BarRevision.objects.get().close), BarRevision.objects.get().cause) == (10.0, "backfill")
+
+
+def test_a_minute_seen_in_part_after_rest_said_that_it_was_empty_is_asked_for_again_but_not_for_ever(past, writer, rest):
+    span("15:00", "15:10", "AAPL", ended="killed")
+    span("15:12", "15:59:59", "AAPL")
+    find_gaps(SESSIONS, now=NOW)
+    assert ask(rest, past).empty == 1
+    writer.write([make_bar(10, time="15:11", source=10, complete=False)])  # a late trade, the first of its minute
+
+    assert find_gaps(SESSIONS, now=NOW) == 1
+    assert ask(rest, past).gaps == 0, "not at once"
+    for _ in range(12):
+        ask(rest, past, eager=True)
+        find_gaps(SESSIONS, now=NOW)
+    assert (gaps(), Gap.objects.get().attempts) == ([("15:10", "15:11", "feed_down", "empty")], 9)
 
 
 def test_a_bar_asked_for_inside_its_late_window_is_provisional(past, rest):
