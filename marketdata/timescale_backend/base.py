@@ -50,6 +50,7 @@ class DatabaseWrapper(TimescaleWrapper):  # type: ignore[misc]  # the package ha
     """Ask the server what it can do."""
 
     SchemaEditorClass = SchemaEditor
+    connection: Connection | None
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Connection:
         """
@@ -68,7 +69,8 @@ class DatabaseWrapper(TimescaleWrapper):  # type: ignore[misc]  # the package ha
                 self.isolation_level = IsolationLevel.READ_COMMITTED
                 return connection
             connection.close()
-        return super().get_new_connection(conn_params)
+        made: Connection = super().get_new_connection(conn_params)
+        return made
 
     def _close(self) -> None:
         connection, most = self.connection, self.settings_dict.get("KEPT_CONNECTIONS", 0)

@@ -4,9 +4,7 @@ from collections.abc import Iterator
 
 from tickstock.bench.rows import Place, Row, not_measured
 
-_MISSING = (
-    ("minute edge, whole market", "the sum of its parts", 1.5, "no run with workers and a broker of its own is written"),
-)
+_MISSING = (("minute edge, whole market", "the sum of its parts", 1.5, "no run with workers and a broker of its own is written"),)
 
 
 def rows(place: Place) -> Iterator[Row]:  # noqa: ARG001 - every subject gets it

@@ -100,12 +100,12 @@ def make(count: int) -> Made:
     before = np.arange(len(days)) < missing[:, None]
     day = np.where(before, 0, days)
     prices = [np.where(before, np.nan, column[:, :-1]) for column in (open_, high, low, close, volume)]
-    now = [column[:, -1].copy() for column in (open_, high, low, close, volume * PART)]
-    for column in now:
+    now_open, now_high, now_low, last, so_far = (column[:, -1].copy() for column in (open_, high, low, close, volume * PART))
+    for column in (now_open, now_high, now_low, last, so_far):
         column[:-12:100] = np.nan
     at = np.full(count, round(datetime(2026, 11, 20, 19, tzinfo=UTC).timestamp() * 1000))
     sector = ["" if number % 12 == 11 else SECTORS[number % 12] for number in range(count)]
-    return Made(Panel(symbols, day, *prices), Today(DAY.toordinal(), False, PART, *now, at), sector)
+    return Made(Panel(symbols, day, *prices), Today(DAY.toordinal(), False, PART, now_open, now_high, now_low, last, so_far, at), sector)
 
 
 def _compute(made: Made) -> dict[str, Any]:
