@@ -1,5 +1,7 @@
 """The builder: events in, one-minute bars out."""
 
+from unittest import mock
+
 import msgspec
 import pytest
 from hypothesis import given, settings
@@ -435,6 +437,49 @@ def test_sizes_survive_exactly(size):
     assert Decimal(decimal_text(units(str(size), 0))) == size
 
 
+def at_once(frames):
+    builder = BarBuilder(SESSIONS, unbroken=True)
+    for events in frames:
+        builder.add_all(events, lambda event: True, kind=type(events[0]))
+    return builder.finish(), builder.refused
+
+
+def test_numbers_that_no_machine_integer_holds_are_folded_like_others():
+    trades = [make_trade(10.0 + number, time="14:30:05", q=2**62 + number * 2**61, ds="900000000000") for number in range(4)]
+
+    [bar], refused = at_once([trades[:1], trades[1:]])
+
+    assert values(bar) == (10.0, 13.0, 10.0, 13.0, 3.6e12, 4)
+    assert refused == []
+
+
+def test_a_volume_that_no_machine_integer_holds_is_exact():
+    seconds = [make_second(10.0, time=at("14:30") + 1000 * number) for number in range(50)]
+    frames = [
+        [msgspec.structs.replace(second, dv="4000000000.000000001") for second in seconds[first:last]] for first, last in ((0, 1), (1, 50))
+    ]
+
+    [bar], _ = at_once(frames)
+
+    assert decimal_text(bar.volume) == "200000000000.00000005"
+
+
+def test_what_comes_again_after_others_were_folded_is_found_among_them():
+    trades = [make_trade(10.0 + number, 100, time=at("14:30") + 1000 * number, q=number + 1) for number in range(30)]
+    builder = BarBuilder(SESSIONS, unbroken=True)
+    for trade in trades:
+        builder.add_all([trade], lambda event: True, kind=type(trade))
+        builder.moving()
+    larger = msgspec.structs.replace(trades[17], s=500)
+    for trade in (trades[3], larger, trades[17]):
+        builder.add_all([trade], lambda event: True, kind=type(trade))
+    assert [bar.volume / SHARE for bar in builder.moving()] == [3_400]
+
+    [bar] = builder.finish()
+
+    assert values(bar) == (10.0, 39.0, 10.0, 39.0, 3_400, 30)
+
+
 # -- frames -----------------------------------------------------------------------------------------------------------------------------
 
 odd_seconds = st.builds(  # what is refused must be refused on both ways
@@ -448,12 +493,30 @@ odd_trades = st.builds(
     lambda trade, changes: msgspec.structs.replace(trade, **changes),
     trades,
     st.sampled_from(
-        [{}, {}, {}, {}, {"ds": "-3"}, {"ds": "0.5"}, {"q": 7}, {"q": 7, "p": 1.5}, {"t": at("14:10")}, {"t": at("19:00")}, {"sym": "?"}]
+        [
+            {},
+            {},
+            {},
+            {},
+            {"ds": "-3"},
+            {"ds": "0.5"},
+            {"q": 7},
+            {"q": 7, "p": 1.5},
+            {"q": 2**70},
+            {"t": at("14:10")},
+            {"t": at("19:00")},
+            {"sym": "?"},
+        ]
     ),
 )
-frames_of_all = st.lists(st.lists(st.one_of(odd_trades, odd_seconds), max_size=12), min_size=1, max_size=12)
+frames_of_all = st.lists(
+    st.one_of(*(st.lists(events, max_size=12) for events in (st.one_of(odd_trades, odd_seconds), odd_trades, odd_seconds))),
+    min_size=1,
+    max_size=12,
+)
 
 
+@mock.patch("marketdata.bars.page.CHUNK", 3)
 @given(frames_of_all, st.sets(st.integers(0, 11)), st.booleans())
 @settings(max_examples=300, deadline=None)
 def test_a_frame_at_once_gives_what_its_events_give_one_by_one(frames, looks, moves):
@@ -463,7 +526,8 @@ def test_a_frame_at_once_gives_what_its_events_give_one_by_one(frames, looks, mo
         told, largest = [], []
         for number, events in enumerate(frames):
             if at_once:
-                largest.append(builder.add_all(events, lambda event: True)[0])
+                kinds = {type(event) for event in events}
+                largest.append(builder.add_all(events, lambda event: True, kind=kinds.pop() if len(kinds) == 1 else None)[0])
             else:
                 largest.append(max((event.t if hasattr(event, "t") else event.s + 1000 for event in events), default=0))
                 for event in events:

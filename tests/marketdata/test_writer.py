@@ -45,6 +45,29 @@ def test_the_same_batch_again_changes_nothing(writer):
     assert BarRevision.objects.count() == 0
 
 
+def test_of_a_whole_minute_of_the_market_sent_again_only_what_differs_is_replaced(writer):
+    minute = [make_bar(10 + number / 100, symbol=f"S{number}") for number in range(600)]
+    assert len(writer.write(minute[:599])[0]) == 599
+    minute[7] = replace(minute[7], close=11.0, high=11.0, version=2)
+
+    changes, refused = writer.write(minute)
+
+    assert [(change.bar.symbol, change.revision, change.inserted) for change in changes] == [("S599", 0, True), ("S7", 1, False)]
+    assert refused == []
+    assert [(row.symbol_id, row.close) for row in BarRevision.objects.all()] == [("S7", Decimal("10.07"))]
+    assert Bar.objects.count() == 600
+
+
+def test_bars_that_are_new_among_stored_ones_of_other_minutes_keep_their_fence_and_their_finality(writer):
+    writer.write([make_bar(10, time="14:30"), make_bar(10, time="14:32")])
+    changes, _ = writer.write([make_bar(11, time="14:31"), make_bar(12, time="14:33", source=Source.FLATFILE)])
+
+    assert [(change.revision, change.is_final, change.inserted) for change in changes] == [(0, False, True), (0, True, True)]
+    assert list(Bar.objects.order_by("timestamp").values_list("is_final", "writer_epoch", "revision")) == [
+        (False, writer.epoch, 0), (False, writer.epoch, 0), (False, writer.epoch, 0), (True, writer.epoch, 0),
+    ]  # fmt: skip
+
+
 def test_rank_decides_and_equal_rank_the_higher_version(writer):
     steps = [
         (make_bar(10, source=Source.PARTIAL, complete=False), 10),
