@@ -25,6 +25,7 @@ HOLD_AWAITED_MS = 5_000
 JUMP_MS = 10 * MINUTE_MS  # live, where a clock stands beside the stream; below LATE_MS, so that what is let pass makes no other late
 RECORDED_JUMP_MS = 24 * 60 * MINUTE_MS  # a recorded thin symbol may be silent for hours
 LONGEST_SILENCE_MS = 31 * 24 * 60 * MINUTE_MS  # a recorded thin symbol may trade once in a while
+FEW = 16  # events of a frame that are sooner looked at one by one
 UNFOLDED = 200_000  # events taken in and not yet folded: what a fault sends twice must not fill the memory
 
 SYMBOL = re.compile(r"[A-Za-z0-9.\-/]{1,20}")
@@ -129,7 +130,7 @@ class BarBuilder:
         is only kept until the minute is looked at: that is nearly every event, and what a busy feed costs. `kind`: that of all of them, where
         it is one.
         """
-        newest = self._take_alike(events, kind)
+        newest = self._take_alike(events, kind) if len(events) >= FEW else 0
         others: list[Event] = []
         if not newest:
             newest = self._take_each(events, admits, others)

@@ -115,6 +115,7 @@ def last_stored(builder_events, *, step=1):
 
 
 @given(tape=tapes, data=st.data())
+@settings(deadline=None)
 def test_any_order_with_any_repeats_gives_the_same_bars(tape, data):
     shuffled = data.draw(st.permutations(tape + data.draw(st.lists(st.sampled_from(tape), max_size=20))))
 
@@ -122,6 +123,7 @@ def test_any_order_with_any_repeats_gives_the_same_bars(tape, data):
 
 
 @given(tape=st.lists(seconds, min_size=1, max_size=40), data=st.data())
+@settings(deadline=None)
 def test_seconds_in_any_order_with_repeats_and_corrections_give_the_same_bars(tape, data):
     shuffled = data.draw(st.permutations(tape + data.draw(st.lists(st.sampled_from(tape), max_size=20))))
 
@@ -130,7 +132,7 @@ def test_seconds_in_any_order_with_repeats_and_corrections_give_the_same_bars(ta
 
 
 @given(tape=tapes)
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 def test_volume_is_conserved_and_prices_are_in_order(tape):
     from marketdata.feed.conditions import VOLUME, eligibility
 
@@ -516,6 +518,7 @@ frames_of_all = st.lists(
 )
 
 
+@mock.patch("marketdata.bars.builder.FEW", 1)
 @mock.patch("marketdata.bars.page.CHUNK", 3)
 @given(frames_of_all, st.sets(st.integers(0, 11)), st.booleans())
 @settings(max_examples=300, deadline=None)
