@@ -30,7 +30,7 @@ from marketdata.bars.sizes import KNOWN
 from marketdata.feed.conditions import HIGH_LOW, KNOWN_EXTENDED, KNOWN_REGULAR, OPEN_CLOSE, VOLUME
 from marketdata.feed.events import SecondAggregate, Trade
 
-CHUNK = 1_000
+CHUNK = 1_000  # events that wait as objects: few enough to stay in the cache, and columns are made many at a time
 LARGEST_SUM = 2.0**62  # of sizes that are added up in machine integers
 
 Column = npt.NDArray[Any]
