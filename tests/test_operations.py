@@ -9,8 +9,10 @@ import threading
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import kombu
 import pytest
 import redis
+from celery import current_app
 from celery.app.task import Context
 from celery.exceptions import Ignore, Retry
 from django.conf import settings as django_settings
@@ -25,7 +27,7 @@ from patterns.survey import BLOCKS
 from patterns.tasks import scan_bars
 from tests.people import PASSWORD, bearer, make_token, make_user, session_client, stranger, token_client
 from tests.processes import wait_until
-from tickstock import tracing
+from tickstock import figures, tracing
 from tickstock.attempts import CountedTask
 from tickstock.celery import Pulse
 from tickstock.counters import GAUGES_KEY, KEY, Counters, counters
@@ -252,6 +254,25 @@ def test_the_past_is_not_edited_and_forgotten_when_its_time_is_over(db, settings
     left = AuditEntry.objects.filter(actor__in=["ada", "old"])  # earlier tests committed entries of their own
     assert list(left.values_list("actor", flat=True)) == ["ada"]
     assert session_client(make_user("staff", is_staff=True, is_superuser=True)).get("/admin/marketdata/auditentry/").status_code == 200
+
+
+# ---- another broker than Redis
+
+
+def test_the_queue_of_another_broker_is_counted_too(settings, monkeypatch):
+    settings.CELERY_BROKER_URL = "amqp://broker.example//"
+    monkeypatch.setattr(current_app, "connection_for_read", lambda **_: kombu.Connection("memory://"))
+    assert [sample.value for sample in figures._of_queue()[0].samples] == [0]
+
+    with kombu.Connection("memory://") as line:
+        queue = line.SimpleQueue(current_app.conf.task_default_queue)
+        queue.put({})
+        queue.put({})
+        (length,) = figures._of_queue()
+        queue.clear()
+        queue.close()
+
+    assert [(sample.name, sample.value) for sample in length.samples] == [("tickstock_queue_length", 2)]
 
 
 # ---- a worker under systemd

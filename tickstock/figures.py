@@ -17,10 +17,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import redis
+from celery import current_app
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection
 from django.http import HttpResponse
 from drf_spectacular.utils import extend_schema
+from kombu.exceptions import ChannelError
+from kombu.exceptions import OperationalError as BrokerError
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
@@ -56,6 +59,10 @@ HELP = {
     "tickstock_tasks": "tasks ended, by name and state",
     "tickstock_task_seconds": "run time of tasks, by name: scans, sweeps, surveys",
 }
+
+
+QUEUE_WORDS = "tasks that wait for a worker"
+BROKER_SECONDS = 2.0
 
 
 class TextRenderer(BaseRenderer):
@@ -95,7 +102,7 @@ class Figures(Collector):
         for place, ask in places.items():
             try:
                 families, failed = ask(), 0
-            except (DatabaseError, InterfaceError, redis.RedisError, OSError):
+            except (DatabaseError, InterfaceError, redis.RedisError, BrokerError, OSError):
                 families, failed = [], 1
             errors.add_metric([place], failed)
             yield from families
@@ -212,9 +219,9 @@ def _families(counts: dict[bytes, bytes]) -> Iterator[Metric]:
 
 
 def _of_queue() -> list[Metric]:
-    """Return how much waits in the broker; another broker than Redis has figures of its own."""
+    """Return how much waits in the broker, and of Redis how much is taken; another broker tells that by its own figures."""
     if not settings.CELERY_BROKER_URL.startswith(("redis", "unix")):
-        return []
+        return [_gauge("tickstock_queue_length", QUEUE_WORDS, _waiting_elsewhere())]
     url = settings.CELERY_BROKER_URL.replace("redis+socket://", "unix://").replace("?virtual_host=", "?db=")
     client = _client(url)
     try:
@@ -224,9 +231,18 @@ def _of_queue() -> list[Metric]:
     finally:
         client.close()
     return [
-        _gauge("tickstock_queue_length", "tasks that wait for a worker", waiting),
+        _gauge("tickstock_queue_length", QUEUE_WORDS, waiting),
         _gauge("tickstock_queue_taken", "tasks that a worker has taken and not finished", taken),
     ]
+
+
+def _waiting_elsewhere() -> int:
+    with current_app.connection_for_read(connect_timeout=BROKER_SECONDS) as line:
+        try:
+            channel: Any = line.default_channel
+            return int(channel.queue_declare(queue=current_app.conf.task_default_queue, passive=True).message_count)
+        except ChannelError:
+            return 0  # no task was ever sent
 
 
 def _of_disk() -> list[Metric]:
