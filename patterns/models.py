@@ -53,16 +53,28 @@ class DetectionQuerySet(models.QuerySet["Detection"]):
         """Return what was known at a moment."""
         return self.filter(detection_timestamp__lte=moment)
 
-    def closing_since(self, minute: datetime) -> "DetectionQuerySet":
-        """Return those on intraday bars that closed with the end of this minute or of a later one, without what was measured."""
-        closing = models.Q(pk__in=[])
-        for timeframe, minutes in INTRADAY.items():
-            closing |= models.Q(timeframe=timeframe, timestamp__gte=minute - timedelta(minutes=minutes - 1))
-        return self.filter(closing).defer("detail")
+    def closing_since(self, minute: datetime, *, among: Sequence[str]) -> "DetectionQuerySet":
+        """
+        Return those of these symbols on intraday bars that closed with the end of this minute or of a later one, without what was measured.
 
-    def found_since(self, moment: datetime, *, among: SymbolQuerySet) -> dict[str, int]:
-        """Return how many were found from a moment on, on how many symbols among those, and how many of them no longer stand."""
-        return self.filter(detection_timestamp__gte=moment).aggregate(
+        One question an interval: only so each is a short range of an index, however many days a backfill has just had scanned.
+        """
+        rows = self.filter(symbol_id__in=among).defer("detail")
+        closing = [
+            rows.filter(timeframe=timeframe, timestamp__gte=minute - timedelta(minutes=INTRADAY[timeframe] - 1))
+            for timeframe in INTERVALS
+            if timeframe in INTRADAY
+        ]
+        return closing[0].union(*closing[1:], all=True)
+
+    def found_since(self, moment: datetime, *, among: SymbolQuerySet, most: int) -> dict[str, int]:
+        """
+        Return how many were found from a moment on, on how many symbols among those, and how many of them no longer stand.
+
+        Of the newest `most` and one more: after a backfill there are millions.
+        """
+        newest = self.filter(detection_timestamp__gte=moment).order_by("-detection_timestamp", "-id")[: most + 1]
+        return newest.aggregate(
             found=models.Count("id"),
             symbols=models.Count("symbol", distinct=True, filter=models.Q(symbol__in=among)),
             retracted=models.Count("id", filter=models.Q(status=Status.RETRACTED)),

@@ -34,6 +34,7 @@ LIVE_SECONDS = 30  # what was stored later than this after its minute came from 
 FOUND_SHOWN = 3
 FOUND_LISTED = 24  # of one kind in a minute; the rest is a count
 SYMBOLS_CHOSEN = 40
+FOUND_COUNTED = 20_000
 STRIP_SCALES = (10, 20, 30, 60, 120, 300, 1000)
 LABEL_ROOM = 78  # percent of the strip's width
 FINDS = 12
@@ -216,8 +217,8 @@ def streaming(request: HttpRequest) -> HttpResponse:
         by_minute[bar.timestamp].append(bar)
     found: dict[datetime, list[Detection]] = defaultdict(list)
     chosen = [_ticker(text) for text in request.GET.get("symbols", "")[:200].split(",") if text.strip()][:SYMBOLS_CHOSEN]
-    closing = Detection.objects.closing_since(first)
-    for detection in closing.filter(symbol_id__in=chosen) if chosen else closing:
+    symbols = list(Symbol.objects.in_universe(settings.SYMBOL_UNIVERSE_KEY).values_list("symbol", flat=True))
+    for detection in Detection.objects.closing_since(first, among=chosen or symbols):
         found[_minute_of(detection)].append(detection)
     shown = sorted(by_minute, reverse=True)[:MINUTES_SHOWN]
     scale = _scale(points for at in shown for _, points in returns[at])
@@ -239,7 +240,7 @@ def streaming(request: HttpRequest) -> HttpResponse:
             "shown": FOUND_SHOWN,
             "scale": scale,
             "axis": [{"place": 50 + 47 * share / 2, "points": scale * share / 2} for share in range(-2, 3)],
-            "of": Symbol.objects.in_universe(settings.SYMBOL_UNIVERSE_KEY).count(),
+            "of": len(symbols),
             "initial": {
                 "closes": _last_closes(bars),
                 "recent": {iso(at): dict(returns[at]) for at in shown[:MINUTES_STILL_OPEN]},
@@ -307,7 +308,10 @@ def detections(request: HttpRequest) -> HttpResponse:
             "intervals": list(BAR_INTERVALS),
             "sectors": Symbol.objects.exclude(sector="").order_by("sector").values_list("sector", flat=True).distinct(),
             "statuses": Status.choices,
-            "hour": Detection.objects.found_since(now - timedelta(hours=1), among=Symbol.objects.in_universe(settings.SYMBOL_UNIVERSE_KEY)),
+            "hour": Detection.objects.found_since(
+                now - timedelta(hours=1), among=Symbol.objects.in_universe(settings.SYMBOL_UNIVERSE_KEY), most=FOUND_COUNTED
+            ),
+            "counted": FOUND_COUNTED,
             "first_page": page == 0,
             "newer": urlencode({**address, "page": page - 1}) if page else "",
             "older": urlencode({**address, "page": page + 1}) if len(rows) > ROWS_A_PAGE and page < LAST_PAGE else "",
