@@ -4,6 +4,7 @@ from patterns.detectors import breakouts, cups, facts, flags, reversals, spikes
 from patterns.detectors.candlesticks import CANDLESTICKS
 from patterns.detectors.corridors import CLOSING, FALLING, FLAT_LID, OPENING, PARALLEL, find_corridor
 from patterns.detectors.matches import Detector, Nature, ShapeDetector
+from patterns.detectors.once import once
 
 DETECTORS: dict[str, Detector] = {detector.pattern_type: detector for detector in CANDLESTICKS}
 
@@ -12,7 +13,7 @@ REVERSAL, CONTINUATION = Nature.REVERSAL, Nature.CONTINUATION
 TURNS, FLAGS, SPIKES, FACTS = reversals.LOOK_BACK, flags.LOOK_BACK, spikes.LOOK_BACK, facts.LOOK_BACK
 HEADS, TRIANGLE, RIM = reversals.find_head_and_shoulders, "symmetrical_triangle", cups.LOOK_BACK
 
-# stored and human name, nature, intervals, bars before the end that are read, finder, what it is on mirrored prices
+# stored and human name, nature, intervals, bars before the end that its finder reads, the finder, what it is on mirrored prices
 _SHAPES = (
     ShapeDetector("head_and_shoulders", "Head and shoulders", REVERSAL, EACH, TURNS, HEADS(-1), "inverse_head_and_shoulders"),
     ShapeDetector("inverse_head_and_shoulders", "Inverse head and shoulders", REVERSAL, EACH, TURNS, HEADS(1), "head_and_shoulders"),
@@ -39,7 +40,7 @@ _SHAPES = (
     ShapeDetector("gap_down", "Gap down", CONTINUATION, EACH, FACTS, facts.find_gap(-1), "gap_up", fact=True),
     ShapeDetector("volume_surge", "Volume surge", CONTINUATION, EACH, FACTS, facts.find_volume_surge, "volume_surge", fact=True),
 )  # fmt: skip
-SHAPES: dict[str, ShapeDetector] = {detector.pattern_type: detector for detector in _SHAPES}
+SHAPES: dict[str, ShapeDetector] = {detector.pattern_type: detector if detector.fact else once(detector) for detector in _SHAPES}
 
 
 def name_of(pattern_type: str) -> str | None:

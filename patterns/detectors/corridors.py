@@ -33,11 +33,18 @@ Range = tuple[float | None, float | None]
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What makes a corridor: how far its lines move in widths, (least, most), and how its end compares with its beginning."""
+    """
+    What makes a corridor: how far its lines move in widths, (least, most), and how its end compares with its beginning.
+
+    `off_line`, `off_legs` (in widths) and `even` (shortest leg over the longest) are how closely lines and legs must be kept to.
+    """
 
     upper: Range
     lower: Range
     narrowing: Range = (None, None)
+    off_line: float = 0.15
+    off_legs: float = 0.15
+    even: float = 0.4
 
 
 _BREAK = 0.2  # usual ranges that the close must clear the line by: a touch is none (Edwards and Magee ask for 3 % of a daily price)
@@ -47,8 +54,11 @@ CLOSING = Kind(upper=(None, -0.03), lower=(0.08, None), narrowing=(None, 0.65))
 """Symmetrical triangle."""
 PARALLEL = Kind(upper=(-0.25, 0.25), lower=(-0.3, 0.3))
 """Rectangle."""
-OPENING = Kind(upper=(0.06, None), lower=(None, -0.1))
-"""Broadening."""
+OPENING = Kind(upper=(0.06, None), lower=(None, -0.1), off_line=0.3, off_legs=0.2, even=0.2)
+"""
+Broadening: Lo, Mamaysky and Wang ask for higher peaks and lower troughs alone, and found half as many as head and shoulders. Each leg is longer than
+the one before it, so that they cannot be even.
+"""
 FALLING = Kind(upper=(None, -0.2), lower=(None, -0.1), narrowing=(None, 0.8))
 """Falling wedge, broken upwards; mirrored: rising wedge, broken downwards."""
 
@@ -86,9 +96,9 @@ def _corridors(path: Paths, turns: Turns, kind: Kind) -> Candidates:
         *_moves("broken line moves between its turns, in widths", slope * (turns.column[:, 3] - turns.column[:, 1]) / unit, kind.upper),
         *_moves("other line moves between its turns, in widths", under * span / unit, kind.lower),
         *_moves("width at the end over width at the begin", quotient(width_5, width_1), kind.narrowing),
-        Measure("turns off the fitted line, in widths", _off_line(turns, under, floor) / unit, "<=", 0.15, weight=2),
+        Measure("turns off the fitted line, in widths", _off_line(turns, under, floor) / unit, "<=", kind.off_line, weight=2),
         Measure("width in usual ranges", np.where(np.isfinite(unit), quotient(width, path.usual), np.nan), ">=", 4.0, scale=1),
-        Measure("shortest leg over the longest", gaps.min(axis=1) / gaps.max(axis=1), ">=", 0.4, scale=1),
+        Measure("shortest leg over the longest", gaps.min(axis=1) / gaps.max(axis=1), ">=", kind.even, scale=1),
         Measure("bars from the last turn to the break, of the whole", (path.last - end) / span, "<=", 0.5),
         Measure("width at the break, in widths", (level + slope * path.last - floor - under * path.last) / unit, ">", 0.0, weight=0),
     ]
@@ -98,7 +108,7 @@ def _corridors(path: Paths, turns: Turns, kind: Kind) -> Candidates:
     beyond = first_beyond(path, turns.column[:, 4], slope, level + slope * path.last, least=_BREAK)
     measures = [
         *(measure.take(keep) for measure in measures),
-        Measure("closes off the straight legs, in widths", off_legs(path, turns) / unit, "<=", 0.15, weight=2),
+        Measure("closes off the straight legs, in widths", off_legs(path, turns) / unit, "<=", kind.off_legs, weight=2),
         Measure("close beyond the line, in usual ranges", beyond, ">=", _BREAK, weight=0),
         Measure("volume at the break over the mean of 20 bars", path.volume, ">=", 1.0, needed=False),
     ]

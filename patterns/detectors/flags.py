@@ -122,7 +122,12 @@ def _candidates(path: Paths, *, pennant: bool) -> Candidates:
 def _drawn(path: Paths, pause: _Pause, row: int) -> Geometry:
     foot, tip, last = int(pause.foot[row]), int(pause.tip[row]), path.last
     bottom, top = path.bottom(row, foot), path.top(row, tip)
-    points = (Point(path.at_ms(row, foot), bottom, "foot of the pole"), Point(path.at_ms(row, tip), top, "tip of the pole"))
+    end = tip + 1 + int(np.argmin(path.low[row, tip + 1 :]))
+    points = (
+        Point(path.at_ms(row, foot), bottom, "foot of the pole"),
+        Point(path.at_ms(row, tip), top, "tip of the pole"),
+        Point(path.at_ms(row, end), path.bottom(row, end), "end of the pause"),
+    )
     lines = [Line(points[0].at_ms, bottom, points[1].at_ms, top, "pole")]
     kinds = ("upper", "lower") if path.side > 0 else ("lower", "upper")
     for (slope, level), kind in zip((pause.upper, pause.lower), kinds, strict=True):

@@ -117,7 +117,7 @@ class ShapeDetector:
     One chart pattern: its stored and its human name, the intervals it is looked for on, and the function that finds it.
 
     `find(window, ends)` returns the shapes that the bars `ends` (ascending indices) confirm, ordered by them, at most one a bar. It looks at
-    no bar after the confirming one and at no more than `look_back` before it, and speaks only where so many are there.
+    no bar after the confirming one and at no more than `look_back` before it.
     `mirror` names the pattern that it becomes on mirrored prices (itself, where the direction tells), "" where it has none. A `fact` is plain to
     see, like a gap: random walks may be full of it.
     """

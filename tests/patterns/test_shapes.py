@@ -15,7 +15,8 @@ from marketdata.twin.market import Market
 from marketdata.twin.plants import OUTLINES, SUDDEN, drawing, random_walk
 from patterns.detectors import DETECTORS, SHAPES, name_of
 from patterns.detectors.base_rates import BASE_RATES
-from patterns.detectors.matches import Shape
+from patterns.detectors.matches import Geometry, Nature, Point, Shape, ShapeDetector
+from patterns.detectors.once import once
 from patterns.detectors.paths import paths
 from patterns.detectors.trials import MOST_FALSE, cut, ground, joined, mirrored, recall, try_shape
 from tests.patterns.market import random_bars, window_of
@@ -168,12 +169,60 @@ def test_a_market_upside_down_has_every_pattern_upside_down(recipe):
 
 def test_a_shape_waits_for_its_look_back_and_no_longer(daily, found):
     for name, shapes in found.items():
+        reach = SHAPES[name].look_back if SHAPES[name].fact else SHAPES[name].look_back // 2
         for shape in shapes[:5]:
-            enough = cut(daily, np.array([shape.end]), before=SHAPES[name].look_back)
-            short = cut(daily, np.array([shape.end]), before=SHAPES[name].look_back - 1)
+            enough = cut(daily, np.array([shape.end]), before=reach)
+            short = cut(daily, np.array([shape.end]), before=reach - 1)
 
             assert len(SHAPES[name].find(enough, np.array([len(enough) - 1]))) == 1
             assert SHAPES[name].find(short, np.array([len(short) - 1])) == []
+
+
+# --- once -------------------------------------------------------------------------------------------------------------------------
+
+
+def at_place(window: BarWindow, end: int, *places: int, direction: int = 1) -> Shape:
+    """A shape that the bar `end` confirms, with turning points at these bars."""
+    points = tuple(Point(int(window.opened_at_ms[place]), 1.0, "turn") for place in places)
+    return Shape(end, direction, 0.5, (), Geometry(points, (), None))
+
+
+def told(*shapes: Shape) -> tuple[list[int], list[int]]:
+    """Which ends a detector that finds these says once: asked for all bars at once, and for each bar alone."""
+    window = random_walk(100, seed=1, number=0)
+    raw = ShapeDetector("x", "X", Nature.REVERSAL, ("5m",), 20, lambda _, ends: [shape for shape in shapes if shape.end in ends.tolist()])
+    find = once(raw).find
+    at_once = [shape.end for shape in find(window, np.arange(100))]
+    return at_once, [shape.end for end in range(100) for shape in find(window, np.array([end]))]
+
+
+def test_a_formation_is_confirmed_by_the_bar_that_breaks_it_and_not_again():
+    window = random_walk(100, seed=1, number=0)
+
+    def turns(end: int, *places: int, direction: int = 1) -> Shape:
+        return at_place(window, end, *places, direction=direction)
+
+    assert told(turns(50, 30, 40, 45), turns(53, 30, 40, 45)) == ([50], [50])
+    assert told(turns(50, 30, 40, 45), turns(53, 28, 41, 46)) == ([50], [50]), "seen a little wider"
+    assert told(turns(50, 30, 45), turns(53, 30, 45), turns(55, 30, 45)) == ([50], [50])
+    assert told(turns(50, 30, 45), turns(60, 30, 45, 55)) == ([50, 60], [50, 60]), "it turned once more since"
+    assert told(turns(50, 30, 45), turns(53, 30, 45, direction=-1)) == ([50, 53], [50, 53])
+    assert told(turns(50, 30, 40), turns(53, 44, 46)) == ([50, 53], [50, 53]), "nothing in common"
+
+
+def test_no_formation_of_real_days_or_walks_is_confirmed_twice(daily, few):
+    for window in (daily, few.walks):
+        for name, detector in SHAPES.items():
+            if detector.fact:
+                continue
+            standing: dict[int, list[tuple[int, int, int, int]]] = {}
+            for shape in detector.find(window, np.arange(len(window))):
+                moments = [point.at_ms for point in shape.geometry.points]
+                first, last, confirmed = min(moments), max(moments), int(window.opened_at_ms[shape.end])
+                before = standing.setdefault(int(window.run[shape.end]), [])
+                again = [one for one in before if one[3] == shape.direction and one[1] >= first and one[0] <= last <= one[2]]
+                assert not again, name
+                before.append((first, last, confirmed, shape.direction))
 
 
 # --- what a shape says ------------------------------------------------------------------------------------------------------------
