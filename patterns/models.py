@@ -224,6 +224,28 @@ class SweepMark(models.Model):
         return f"{self.timeframe} through {self.through:%Y-%m-%d %H:%M:%S}"
 
 
+class JudgedSplit(models.Model):
+    """
+    A split as the judged bars know it. What differs from the table of splits is noticed by the sweep, and what it reaches is judged again.
+
+    One that is gone from that table stands here without its numbers.
+    """
+
+    symbol = models.ForeignKey(Symbol, on_delete=models.PROTECT, db_column="symbol", db_index=False, related_name="+")
+    execution_date = models.DateField()
+    split_from = Numeric(null=True)
+    split_to = Numeric(null=True)
+    noticed_at = models.DateTimeField(help_text="bars behind it that were judged before are out of date")
+    settled = models.BooleanField(default=False, help_text="none of them is left")
+
+    class Meta:
+        db_table = "judged_splits"
+        constraints = [models.UniqueConstraint(fields=["symbol", "execution_date"], name="judged_split_once")]
+
+    def __str__(self) -> str:
+        return f"{self.symbol_id} {self.execution_date}"
+
+
 # ---- What is looked for -----------------------------------------------------------------------------------------------------------------
 
 

@@ -1,5 +1,6 @@
 """What workers and beat do here. A task is a hint that may be lost or come twice; the sweep finds what no task did."""
 
+import contextlib
 import json
 import logging
 import time
@@ -19,11 +20,12 @@ from marketdata.history import EXCHANGE_ZONE
 from marketdata.jobs import GONE_AFTER, Watch, claim, symbols_of, work
 from marketdata.models import Bar, Job, JobKind, JobState
 from patterns.indicators.catalogue import INTERVALS
-from patterns.models import Detection, IndicatorValue, ScanFailure, ScannedBar, SweepMark
+from patterns.models import Detection, IndicatorValue, JudgedSplit, ScanFailure, ScannedBar, SweepMark
 from patterns.scan import ScanReport, scan_apart
 from patterns.survey import survey_closes, survey_minute, thin
-from patterns.windows import LENGTH_MS, Key, milliseconds_of
+from patterns.windows import LENGTH_MS, Key, milliseconds_of, moment_of
 from patterns.windows.missed import MissedBar, missed_of
+from patterns.windows.outdated import behind_days, behind_splits, notice_splits
 from patterns.writer import count_attempts
 
 log = logging.getLogger(__name__)
@@ -84,24 +86,85 @@ def scan_missed_day() -> None:
         _scan_some(timeframe, _missed(timeframe, changed_from=LONG_AGO, changed_until=now - SETTLED, opened_from=since, now=now), now=now)
 
 
+@shared_task(ignore_result=True)
+def scan_outdated() -> None:
+    """
+    Judge bars again that stand on a split or a daily bar that came, changed or went since: what the revision of a bar does not tell.
+
+    Bounded per run. What an overlooked commit brings is still found for OVERLAP; a bar that was looked at again is not outdated any more.
+    """
+    sweep_outdated(now=datetime.now(UTC))
+
+
 def sweep(timeframe: str = "1m", *, now: datetime) -> ScanReport:
     """Do one bounded run of `scan_missed` for an interval; nothing where another one is at work."""
-    SweepMark.objects.get_or_create(timeframe=timeframe, defaults={"through": LONG_AGO, "busy_until": now})
-    mine = SweepMark.objects.filter(timeframe=timeframe)
-    if not mine.filter(busy_until__lte=now).update(busy_until=now + HOLD):
-        return ScanReport()
-    try:
-        mark = mine.get()
+    with _marked(timeframe, now=now) as through:
+        if through is None:
+            return ScanReport()
         until = now - SETTLED
-        back = _minus(
-            mark.through, OVERLAP + timedelta(milliseconds=LENGTH_MS[timeframe])
-        )  # a bar may not have been over when last looked at
+        back = _minus(through, OVERLAP + timedelta(milliseconds=LENGTH_MS[timeframe]))  # a bar may not have been over when last looked at
         bars = _missed(timeframe, changed_from=back, changed_until=until, opened_from=LONG_AGO, now=now)
         report, is_complete = _scan_some(timeframe, bars, now=now)
         if is_complete:
-            mine.filter(through__lt=until).update(through=until)
+            SweepMark.objects.filter(timeframe=timeframe, through__lt=until).update(through=until)
+    return report
+
+
+@contextlib.contextmanager
+def _marked(name: str, *, now: datetime) -> Iterator[datetime | None]:
+    """Hold a mark and yield up to where everything was looked at; None where another sweep holds it."""
+    SweepMark.objects.get_or_create(timeframe=name, defaults={"through": LONG_AGO, "busy_until": now})
+    mine = SweepMark.objects.filter(timeframe=name)
+    if not mine.filter(busy_until__lte=now).update(busy_until=now + HOLD):
+        yield None
+        return
+    try:
+        yield mine.get().through
     finally:
         mine.filter(busy_until=now + HOLD).update(busy_until=now)
+
+
+DAYS = "days"
+"""The mark of the sweep that looks at changed daily bars and splits."""
+
+
+def sweep_outdated(*, now: datetime) -> ScanReport:
+    """Do one bounded run of `scan_outdated`; nothing where another one is at work."""
+    report, is_complete = ScanReport(), True
+    with _marked(DAYS, now=now) as through:
+        if through is None:
+            return report
+        notice_splits(now=now)
+        back, deadline = _minus(through, OVERLAP), time.monotonic() + SWEEP_SECONDS
+        for timeframe in INTERVALS:
+            bars = behind_splits(timeframe, limit=SWEEP_BARS + 1)
+            if timeframe != "1d":
+                bars += behind_days(timeframe, changed_from=back, changed_until=now, limit=SWEEP_BARS + 1)
+            keys = sorted({(symbol, opened_at_ms) for symbol, opened_at_ms, _ in bars})
+            is_complete &= len(keys) <= SWEEP_BARS
+            keys = keys[:SWEEP_BARS]
+            for start in range(0, len(keys), BATCH_BARS[timeframe]):
+                if time.monotonic() > deadline:
+                    is_complete = False
+                    break
+                report += _judge_again(timeframe, keys[start : start + BATCH_BARS[timeframe]])
+        if is_complete:
+            SweepMark.objects.filter(timeframe=DAYS, through__lt=now).update(through=now)
+            JudgedSplit.objects.filter(settled=False, noticed_at__lt=now - OVERLAP).update(settled=True)
+    if report.bars:
+        log.info("The sweep judged %d bars again whose splits or days before had changed.", report.bars)
+    return report
+
+
+def _judge_again(timeframe: str, keys: list[Key]) -> ScanReport:
+    """Judge these bars again and note when, so that they are not found out of date once more; where one cannot be judged its failure says so."""
+    began = datetime.now(UTC)
+    report = scan_apart(keys, now=began, timeframe=timeframe, again=True)
+    symbols: dict[str, list[datetime]] = {}
+    for symbol, opened_at_ms in keys:
+        symbols.setdefault(symbol, []).append(moment_of(opened_at_ms))
+    for symbol, opened in symbols.items():
+        ScannedBar.objects.filter(symbol=symbol, timeframe=timeframe, timestamp__in=opened, scanned_at__lt=began).update(scanned_at=began)
     return report
 
 

@@ -17,7 +17,7 @@ SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 MARKET_TABLES = (
     "ohlcv_1min, bar_revisions, ohlcv_daily, rejected_events, heartbeats, writer_leases, feed_origin, intraday_patterns, "
-    "intraday_indicators, scanned_bars, scan_failures, sweep_marks, feed_spans, gaps, reconciliations, splits, dividends, symbol_changes, "
+    "intraday_indicators, scanned_bars, scan_failures, sweep_marks, judged_splits, feed_spans, gaps, reconciliations, splits, dividends, symbol_changes, "
     "imported_files, closures, halts, jobs, dead_tasks, logged_errors, audit_log, market_surveys"
 )
 

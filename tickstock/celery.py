@@ -25,6 +25,7 @@ app.autodiscover_tasks()
 app.conf.beat_schedule = {
     "scan-missed-bars": {"task": "patterns.tasks.scan_missed", "schedule": 20.0, "options": {"expires": 20}},
     "scan-missed-intervals": {"task": "patterns.tasks.scan_missed_intervals", "schedule": 60.0, "options": {"expires": 60}},
+    "scan-outdated": {"task": "patterns.tasks.scan_outdated", "schedule": 60.0, "options": {"expires": 60}},
     "scan-missed-day": {"task": "patterns.tasks.scan_missed_day", "schedule": 3600.0, "options": {"expires": 3600}},
     "prune": {"task": "patterns.tasks.prune", "schedule": 3600.0, "options": {"expires": 3600}},
     "survey-missed": {"task": "patterns.tasks.survey_missed", "schedule": 20.0, "options": {"expires": 20}},

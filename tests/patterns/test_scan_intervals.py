@@ -17,10 +17,10 @@ from marketdata.models import Session, Split
 from patterns.detectors import DETECTORS, SHAPES
 from patterns.detectors.candlesticks import CANDLESTICKS
 from patterns.indicators.catalogue import NAMES
-from patterns.models import Detection, DetectorDefinition, IndicatorValue, ScanFailure, ScannedBar
+from patterns.models import Detection, DetectorDefinition, IndicatorValue, JudgedSplit, ScanFailure, ScannedBar
 from patterns.scan import scan, scan_apart
 from patterns.signals import patterns_retracted
-from patterns.tasks import sweep
+from patterns.tasks import sweep, sweep_outdated
 from patterns.windows import LENGTH_MS
 from patterns.windows.missed import stored_bars
 from tests.factories import at, moment
@@ -351,6 +351,85 @@ def test_minutes_after_a_split_are_seen_beside_the_session_before_it(writer, ses
     values = values_at("1m", "AAPL", bars[-1].opened_at_ms)
     assert values["pivot"] == pytest.approx((102 + 99 + 100) / 3 / 2)
     assert values["rvol_projected"] == pytest.approx(sum(bar.volume for bar in bars) / 10**9 / (30 / 390) / (2 * 10**6))
+
+
+def rows_of_one_scan(keys, timeframes):
+    """What stands where these bars are scanned with all that is stored now."""
+    wipe()
+    for timeframe in timeframes:
+        scan(keys[timeframe], now=NOW, timeframe=timeframe)
+    return what_stands()
+
+
+def test_a_split_that_comes_late_has_the_bars_behind_it_judged_again_and_one_that_goes_too(writer, recordings, sessions):
+    run = real_days(recordings)[0][-300:]
+    days = [
+        DailySnapshot("AAPL", at_ms(bar.opened_at_ms).date(), bar.open, bar.high, bar.low, bar.close, bar.volume, None, None, 50, 1)
+        for bar in run
+    ]
+    writer.write_days(days)
+    starts = list(stored_bars("1d", "AAPL", None, None))
+    keys = {"1d": [("AAPL", start) for start in starts]}
+    scan(keys["1d"], now=NOW, timeframe="1d")
+    without = what_stands()
+    assert sweep_outdated(now=datetime.now(UTC)).bars == 0
+
+    split = Split.objects.create(symbol_id="AAPL", execution_date=days[250].date, split_from=1, split_to=4)
+    first = sweep_outdated(now=datetime.now(UTC))
+    with_it = what_stands()
+    second = sweep_outdated(now=datetime.now(UTC))
+
+    assert first.bars == 50
+    assert second.bars == 0
+    assert with_it != without
+    split.delete()
+    assert sweep_outdated(now=datetime.now(UTC)).bars == 50
+    assert what_stands() == without
+    Split.objects.create(symbol_id="AAPL", execution_date=days[250].date, split_from=1, split_to=4)
+    assert rows_of_one_scan(keys, ["1d"]) == with_it
+
+
+def test_a_split_is_settled_when_no_scan_can_be_under_way_that_did_not_see_it(writer, sessions):
+    daily(writer, "AAPL", 25)
+    Split.objects.create(symbol_id="AAPL", execution_date="2026-11-10", split_from=1, split_to=2)
+    now = datetime.now(UTC)
+
+    sweep_outdated(now=now)
+    assert not JudgedSplit.objects.get().settled
+    sweep_outdated(now=now + timedelta(minutes=11))
+    assert JudgedSplit.objects.get().settled
+
+
+def test_days_that_come_after_the_minutes_have_them_judged_again_once(writer, sessions):
+    minutes = random_bars("AAPL", 60, seed=1, first=at("14:30")) + random_bars("MSFT", 60, seed=2, first=at("14:30"))
+    store(writer, minutes)
+    keys = {timeframe: longer(minutes, timeframe) for timeframe in ("1m", "5m", "15m", "1h")}
+    daily(writer, "MSFT", 25)
+    for timeframe, of_it in keys.items():
+        scan(of_it, now=datetime.now(UTC), timeframe=timeframe)
+    assert "pivot" not in values_at("5m", "AAPL", at("15:25"))
+
+    daily(writer, "AAPL", 25)
+    report = sweep_outdated(now=datetime.now(UTC))
+    again = sweep_outdated(now=datetime.now(UTC))
+
+    assert report.bars == 60 + 12 + 4 + 1
+    assert again.bars == 0
+    assert values_at("5m", "AAPL", at("15:25"))["pivot"] == pytest.approx((52 + 49 + 50) / 3)
+    standing = what_stands()
+    assert rows_of_one_scan(keys, keys) == standing
+
+
+def test_judging_again_is_bounded_and_goes_on_where_it_stopped(writer, sessions, monkeypatch):
+    minutes = random_bars("AAPL", 60, seed=1, first=at("14:30"))
+    store(writer, minutes)
+    scan(keys_of(minutes), now=datetime.now(UTC))
+    daily(writer, "AAPL", 25)
+    monkeypatch.setattr("patterns.tasks.SWEEP_BARS", 40)
+
+    bars = [sweep_outdated(now=datetime.now(UTC)).bars for _ in range(3)]
+
+    assert bars == [40, 20, 0]
 
 
 def test_the_sweep_scans_each_interval_and_then_nothing_more(writer):
