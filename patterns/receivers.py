@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from celery import Task
 from django.conf import settings
 from django.dispatch import receiver
 from kombu.exceptions import OperationalError
@@ -15,13 +16,18 @@ from kombu.exceptions import OperationalError
 from marketdata.bars.snapshot import MINUTE_MS, BarChange
 from marketdata.models import Source
 from marketdata.signals import bars_closed
-from patterns.tasks import scan_bars, survey_market
+from patterns.tasks import detect_bars, scan_bars, survey_market
 from patterns.windows import LENGTH_MS, Key, milliseconds_of
 
 log = logging.getLogger(__name__)
 
 TASK_BARS = {"1m": 300, "5m": 100, "15m": 60, "1h": 30}  # the longer the interval, the more minutes are behind a bar
+MANY_BARS = 1_000
+"""Of a flush with more minutes the patterns are sought first: to count and store all values takes several times as long."""
+DETECT_BARS = 1_000
 PRIORITY = {"1m": 0, "5m": 3, "15m": 6, "1h": 9}  # of Redis the lowest comes first: minutes never wait for what is made of them
+PAST_PRIORITY = 9
+PAST = timedelta(minutes=20)  # longer than the late window: what a start or a repair brings never stands before a live minute
 HINT_SECONDS = 300  # an older hint is the sweep's work by then
 REST_SECONDS = 5.0  # how long a broker that refused is not asked
 SECONDS_BETWEEN_WARNINGS = 60.0
@@ -36,21 +42,23 @@ class ScanQueue:
         self._warned_at = float("-inf")
         self._dropped = 0
 
-    def put(self, keys: Iterable[Key], timeframe: str = "1m") -> None:
-        """Queue the bars in tasks of some hundred, symbol by symbol."""
+    def put(self, keys: Iterable[Key], timeframe: str = "1m", *, past: bool = False) -> None:
+        """Queue the bars in tasks of some hundred, symbol by symbol; of very many live minutes the patterns alone before."""
         ordered = sorted(keys)
+        priority = PAST_PRIORITY if past else PRIORITY[timeframe]
+        if timeframe == "1m" and len(ordered) > MANY_BARS and not past:
+            for start in range(0, len(ordered), DETECT_BARS):
+                self._send(detect_bars, ordered[start : start + DETECT_BARS], priority)
         for start in range(0, len(ordered), TASK_BARS[timeframe]):
-            self._send(ordered[start : start + TASK_BARS[timeframe]], timeframe)
+            self._send(scan_bars, ordered[start : start + TASK_BARS[timeframe]], priority, timeframe)
 
-    def _send(self, batch: list[Key], timeframe: str) -> None:
+    def _send(self, task: "Task[Any, None]", batch: list[Key], priority: int, *rest: str) -> None:
         with self._lock:
             if time.monotonic() < self._rest_until:
                 self._dropped += len(batch)
                 return
         try:
-            scan_bars.apply_async(
-                args=(batch, timeframe), expires=HINT_SECONDS, retry=False, ignore_result=True, priority=PRIORITY[timeframe]
-            )
+            task.apply_async(args=(batch, *rest), expires=HINT_SECONDS, retry=False, ignore_result=True, priority=priority)
         except (OperationalError, OSError) as error:
             self._refused(batch, error)
 
@@ -73,9 +81,12 @@ def queue_scans(bars: list[BarChange], **_: Any) -> None:
     now = datetime.now(UTC)
     imports_from = milliseconds_of(now - timedelta(days=settings.SCAN_IMPORTS_DAYS))
     wanted = [change for change in bars if _is_wanted(change, imports_from)]
-    queue.put([(change.bar.symbol, change.bar.opened_at_ms) for change in wanted])
-    for timeframe in list(TASK_BARS)[1:]:
-        queue.put(_made_of(wanted, timeframe, now_ms=milliseconds_of(now)), timeframe)
+    now_ms, past_ms = milliseconds_of(now), milliseconds_of(now - PAST)
+    for past in (False, True):
+        some = [change for change in wanted if (change.bar.opened_at_ms < past_ms) is past]
+        queue.put([(change.bar.symbol, change.bar.opened_at_ms) for change in some], past=past)
+        for timeframe in list(TASK_BARS)[1:]:
+            queue.put(_made_of(some, timeframe, now_ms=now_ms), timeframe, past=past)
 
 
 def _is_wanted(change: BarChange, imports_from: int) -> bool:

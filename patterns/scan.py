@@ -25,7 +25,7 @@ from patterns.detectors import SHAPES
 from patterns.detectors.candlesticks import CANDLESTICKS, find_candlesticks
 from patterns.detectors.detail import conditions_of, geometry_of, measure
 from patterns.detectors.matches import Matches
-from patterns.detectors.quality import judge
+from patterns.detectors.quality import CONTEXT_BARS, judge
 from patterns.indicators.catalogue import CHANGE_DAYS, STORED, SessionBefore, pivot_values, session_values, window_values
 from patterns.indicators.volume import SessionSums, no_sums, session_sums
 from patterns.models import DetectorDefinition, Direction
@@ -207,6 +207,29 @@ def scan(keys: Sequence[Key], *, now: datetime, timeframe: str = "1m", again: bo
     return report
 
 
+def detect(keys: Sequence[Key], *, now: datetime) -> ScanReport:
+    """
+    Store what candlesticks stand on these minutes and announce it, nothing else: of a whole market's minute the news, before its values.
+
+    It reads as few bars before them as a candlestick looks at. The ledger does not know of it, so that a scan judges the same bars in any case,
+    and takes back what a revision in between has made untrue.
+    """
+    started = time.monotonic()
+    spans = _spans(keys)
+    with transaction.atomic():
+        lock_symbols("1m", [span[0] for span in spans], strength=False)
+        read = read_windows("1m", spans, now=now, before=CONTEXT_BARS)
+        due = bars_of(read.window, keys) & read.scannable & (read.scanned != read.revision) & read.mine
+        ends = np.flatnonzero(due)
+        if not len(ends):
+            return ScanReport(seconds=time.monotonic() - started)
+        wanted = DetectorDefinition.objects.looked_for("1m")
+        found = _find_candlesticks(read.window, ends, wanted)
+        detected, retracted = store_detections(_judged(read, ends), found, judgeable=wanted, now=now)
+        transaction.on_commit(lambda: _tell(detected, retracted))
+    return ScanReport(bars=len(ends), detections=len(found), seconds=time.monotonic() - started)
+
+
 def _spans(keys: Iterable[Key]) -> list[tuple[str, int, int]]:
     """Return (symbol, first, last) of the keys of each symbol."""
     moments: dict[str, list[int]] = {}
@@ -251,10 +274,7 @@ def _judged(read: Read, ends: Integers) -> JudgedBars:
 
 
 def _announce(timeframe: str, report: ScanReport, detected: list[Announcement], retracted: list[Announcement], newest: datetime) -> None:
-    if detected:
-        patterns_detected.send_robust(sender=scan, detections=detected)
-    if retracted:
-        patterns_retracted.send_robust(sender=scan, detections=retracted)
+    _tell(detected, retracted)
     summary = {
         "timeframe": timeframe,
         "bars": report.bars,
@@ -264,6 +284,13 @@ def _announce(timeframe: str, report: ScanReport, detected: list[Announcement], 
         "newest": newest,
     }
     bars_scanned.send_robust(sender=scan, report=summary)
+
+
+def _tell(detected: list[Announcement], retracted: list[Announcement]) -> None:
+    if detected:
+        patterns_detected.send_robust(sender=scan, detections=detected)
+    if retracted:
+        patterns_retracted.send_robust(sender=scan, detections=retracted)
 
 
 def scan_apart(keys: Sequence[Key], *, now: datetime, timeframe: str = "1m", again: bool = False) -> ScanReport:

@@ -21,7 +21,7 @@ from marketdata.jobs import GONE_AFTER, Watch, claim, symbols_of, work
 from marketdata.models import Bar, Job, JobKind, JobState
 from patterns.indicators.catalogue import INTERVALS
 from patterns.models import Detection, IndicatorValue, JudgedSplit, ScanFailure, ScannedBar, SweepMark
-from patterns.scan import ScanReport, scan_apart
+from patterns.scan import ScanReport, detect, scan_apart
 from patterns.survey import survey_closes, survey_minute, thin
 from patterns.windows import LENGTH_MS, Key, milliseconds_of, moment_of
 from patterns.windows.missed import MissedBar, missed_of
@@ -54,6 +54,12 @@ def scan_bars(self: "Task[Any, None]", keys: list[tuple[str, int]], timeframe: s
         count_attempts(asked, now=datetime.now(UTC), timeframe=timeframe)
         return
     scan_apart(asked, now=datetime.now(UTC), timeframe=timeframe)
+
+
+@shared_task(ignore_result=True)
+def detect_bars(keys: list[tuple[str, int]]) -> None:
+    """Store what patterns stand on minutes (symbol, start in Unix ms), ahead of the scan of all of them that is queued behind."""
+    detect([(symbol, opened_at_ms) for symbol, opened_at_ms in keys], now=datetime.now(UTC))
 
 
 # ---- The sweep --------------------------------------------------------------------------------------------------------------------------

@@ -54,15 +54,17 @@ class FoundPattern:
     detail: str
 
 
-def lock_symbols(timeframe: str, symbols: Sequence[str]) -> None:
+def lock_symbols(timeframe: str, symbols: Sequence[str], *, strength: bool = True) -> None:
     """
     Wait until no other scan of these symbols runs, and keep it so until the transaction ends.
 
-    A scan of the benchmark also waits for all others of the interval: relative strength needs what both have written.
+    A scan of the benchmark also waits for all others of the interval: relative strength needs what both have written. One that writes no
+    `strength` need not.
     """
     kind = "" if BENCHMARK in symbols else "_shared"
     with connection.cursor() as cursor:
-        cursor.execute(f"SELECT pg_advisory_xact_lock{kind}(%s, %s)", [BENCHMARK_LOCK_CLASS, INTERVALS.index(timeframe)])
+        if strength:
+            cursor.execute(f"SELECT pg_advisory_xact_lock{kind}(%s, %s)", [BENCHMARK_LOCK_CLASS, INTERVALS.index(timeframe)])
         cursor.execute(
             "SELECT count(pg_advisory_xact_lock(%s, number)) FROM (SELECT hashtext(symbol) AS number FROM unnest(%s::text[]) AS symbol "
             "ORDER BY number) AS symbols",
@@ -94,17 +96,17 @@ RETURNING {_FOUND_COLUMNS},
           CASE WHEN xmax = 0 THEN 'found' WHEN status_at = %(now)s THEN 'returned' ELSE 'confirmed' END AS news
 """  # noqa: S608 - constant text; xmax is 0 only in a row that was inserted
 
+_STANDING = """
+SELECT kept.id, judged.place - 1, kept.pattern_type
+FROM unnest(%(symbols)s::text[], %(opened)s::bigint[]) WITH ORDINALITY AS judged(symbol, opened, place)
+JOIN intraday_patterns AS kept ON kept.symbol = judged.symbol AND kept.timeframe = %(timeframe)s
+     AND kept.timestamp = timestamptz 'epoch' + judged.opened * interval '1 millisecond'
+WHERE kept.status = 'standing' AND kept.pattern_type = ANY(%(judgeable)s)
+"""
+
 _RETRACT = f"""
-UPDATE intraday_patterns AS kept SET status = 'retracted', status_at = %(now)s, bar_revision = judged.revision
-FROM (SELECT symbol, timestamptz 'epoch' + opened * interval '1 millisecond' AS timestamp, revision
-      FROM unnest(%(symbols)s::text[], %(opened)s::bigint[], %(revisions)s::int[]) AS judged(symbol, opened, revision)) AS judged
-WHERE kept.symbol = judged.symbol AND kept.timestamp = judged.timestamp AND kept.timeframe = %(timeframe)s AND kept.status = 'standing'
-  AND kept.pattern_type = ANY(%(judgeable)s)
-  AND NOT EXISTS (
-      SELECT 1 FROM unnest(%(found_symbols)s::text[], %(found_opened)s::bigint[], %(found_patterns)s::text[])
-           AS found(symbol, opened, pattern_type)
-      WHERE found.symbol = kept.symbol AND found.pattern_type = kept.pattern_type
-        AND timestamptz 'epoch' + found.opened * interval '1 millisecond' = kept.timestamp)
+UPDATE intraday_patterns AS kept SET status = 'retracted', status_at = %(now)s, bar_revision = gone.revision
+FROM unnest(%(ids)s::bigint[], %(revisions)s::int[]) AS gone(id, revision) WHERE kept.id = gone.id
 RETURNING {", ".join(f"kept.{name}" for name in _FOUND_COLUMNS.split(", "))}, 'retracted' AS news
 """  # noqa: S608 - constant text
 
@@ -128,12 +130,20 @@ def store_detections(
         "details": f"[{','.join(one.detail for one in found)}]",  # an array of texts would have each quotation mark escaped
         "now": now,
     }
-    detected = _announced(_STORE_FOUND, parameters) if found else []
-    if not bars.again.any():
-        return detected, []
-    again = bars.columns(np.flatnonzero(bars.again)) | {"now": now, "judgeable": list(judgeable)}
-    again |= {"found_symbols": parameters["symbols"], "found_opened": parameters["opened"], "found_patterns": parameters["patterns"]}
-    return detected, _announced(_RETRACT, again)
+    retracted = _retract(bars, found, judgeable=judgeable, now=now)
+    return _announced(_STORE_FOUND, parameters) if found else [], retracted
+
+
+def _retract(bars: JudgedBars, found: Sequence[FoundPattern], *, judgeable: Iterable[str], now: datetime) -> list[Announcement]:
+    """Retract what stands on the judged bars and was not found; a bar that is new to the ledger may have been told of before."""
+    with connection.cursor() as cursor:
+        cursor.execute(_STANDING, bars.columns() | {"judgeable": list(judgeable)})
+        standing = cursor.fetchall()
+    stays = {(one.bar, one.pattern_type) for one in found}
+    gone = [(number, int(bars.revision[place])) for number, place, pattern_type in standing if (place, pattern_type) not in stays]
+    if not gone:
+        return []
+    return _announced(_RETRACT, {"ids": [one[0] for one in gone], "revisions": [one[1] for one in gone], "now": now})
 
 
 def _announced(statement: str, parameters: dict[str, Any]) -> list[Announcement]:

@@ -16,8 +16,8 @@ from marketdata.signals import bars_closed
 from patterns import receivers, tasks
 from patterns.models import Detection, IndicatorValue, ScanFailure, ScannedBar, SweepMark
 from patterns.receivers import ScanQueue
-from patterns.scan import scan
-from patterns.tasks import prune, scan_bars, scan_missed, scan_missed_day, sweep
+from patterns.scan import detect, scan
+from patterns.tasks import detect_bars, prune, scan_bars, scan_missed, scan_missed_day, sweep
 from patterns.writer import count_attempts
 from tests.factories import at
 from tests.patterns.market import everything, keys_of, random_bars, store, what_stands
@@ -215,7 +215,7 @@ def test_stored_bars_are_queued_in_tasks_of_some_hundred(broker):
     assert [tuple(key) for batch in batches for key in batch] == sorted(keys_of(bars))
 
 
-def test_longer_bars_are_queued_behind_the_minutes_when_one_ends_them_or_changes_them_later(monkeypatch):
+def test_longer_bars_are_queued_behind_the_minutes_when_one_ends_them_or_changes_them_later_and_the_past_behind_all(monkeypatch):
     sent = []
     monkeypatch.setattr(scan_bars, "apply_async", lambda args, priority, **_: sent.append((priority, *args)))
     minute = int(datetime.now(UTC).timestamp()) // 3600 * 3_600_000 + 86_400_000  # an hour of tomorrow: nothing of it is over
@@ -230,8 +230,55 @@ def test_longer_bars_are_queued_behind_the_minutes_when_one_ends_them_or_changes
     assert sent == [
         (0, [("AAPL", forming.opened_at_ms)], "1m"),
         (0, [("AAPL", ending.opened_at_ms)], "1m"), (3, [("AAPL", minute)], "5m"),
-        (0, [("MSFT", late.opened_at_ms)], "1m"), (3, [("MSFT", quarter)], "5m"), (6, [("MSFT", quarter)], "15m"), (9, [("MSFT", hour)], "1h"),
+        (9, [("MSFT", late.opened_at_ms)], "1m"), (9, [("MSFT", quarter)], "5m"), (9, [("MSFT", quarter)], "15m"), (9, [("MSFT", hour)], "1h"),
     ]  # fmt: skip
+
+
+def test_of_a_whole_markets_minute_the_patterns_are_sought_before_its_values_are_counted(monkeypatch):
+    sent = []
+    for task in (scan_bars, detect_bars):
+        monkeypatch.setattr(task, "apply_async", lambda args, task=task, **_: sent.append((task.name.rpartition(".")[2], len(args[0]))))
+    (bar,) = random_bars("AAPL", 1, seed=1, first=int(datetime.now(UTC).timestamp()) // 60 * 60_000)
+    market = [msgspec.structs.replace(bar, symbol=f"S{number:04d}") for number in range(1_200)]
+
+    receivers.queue_scans(changes(market))
+
+    assert sent[:6] == [("detect_bars", 1_000), ("detect_bars", 200), *[("scan_bars", 300)] * 4]
+
+
+def test_what_is_detected_ahead_of_the_scan_is_what_the_scan_finds(writer):
+    bars = random_bars("AAPL", 60, seed=1) + random_bars("MSFT", 60, seed=2)
+    store(writer, bars)
+    scan(keys_of(bars), now=datetime.now(UTC))
+    whole = what_stands()
+    with connection.cursor() as cursor:
+        cursor.execute("TRUNCATE intraday_patterns, intraday_indicators, scanned_bars")
+
+    detect(keys_of(bars), now=datetime.now(UTC))
+    ahead = list(Detection.objects.order_by("pk").values())
+    assert not ScannedBar.objects.exists()
+    scan(keys_of(bars), now=datetime.now(UTC))
+
+    assert ahead
+    assert list(Detection.objects.order_by("pk").values()) == ahead
+    assert what_stands() == whole
+
+
+def test_what_was_detected_ahead_and_a_revision_made_untrue_is_retracted_by_the_scan(writer):
+    bars = random_bars("AAPL", 60, seed=1)
+    store(writer, bars)
+    detect(keys_of(bars), now=datetime.now(UTC))
+    flat = [msgspec.structs.replace(bar, open=bar.close, high=bar.close, low=bar.close, version=bar.version + 1) for bar in bars]
+    store(writer, flat)
+
+    scan(keys_of(bars), now=datetime.now(UTC))
+
+    assert Detection.objects.filter(status="retracted").exists()
+    standing = what_stands()
+    with connection.cursor() as cursor:
+        cursor.execute("TRUNCATE intraday_patterns, intraday_indicators, scanned_bars")
+    scan(keys_of(bars), now=datetime.now(UTC))
+    assert what_stands() == standing
 
 
 def test_a_task_that_did_not_survive_counts_on_its_own_interval(writer):
