@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
-from tickstock.bench import asking, events, fanout, looking, missing, paint, storing, streaming, survey
+from tickstock.bench import asking, edge, events, fanout, looking, paint, storing, streaming, survey
 from tickstock.bench.rows import Place, Row
 
 SUBJECTS: dict[str, Callable[[Place], Iterator[Row]]] = {
@@ -14,7 +14,7 @@ SUBJECTS: dict[str, Callable[[Place], Iterator[Row]]] = {
     "fanout": fanout.rows,
     "paint": paint.rows,
     "survey": survey.rows,
-    "missing": missing.rows,
+    "edge": edge.rows,
 }
 
 __all__ = ["SUBJECTS", "Place", "Row"]
