@@ -26,8 +26,9 @@ EXCHANGE_ZONE = ZoneInfo("America/New_York")
 PAGE = 50_000
 ACTIONS_PAGE = 1_000
 TICKERS_A_QUESTION = 100
-FEW_RETRIES = 4  # of 429 and 5xx, after 0.5, 1, 2, 4 s: for who can come back later
+FEW_RETRIES = 4  # of 429 and 5xx, at once and after 1, 2, 4 s: for who can come back later
 MANY_RETRIES = 8  # up to 30 s: together well over the minute in which the smallest plan gets its requests back
+FIRST_WAIT_SECONDS = 0.5  # doubled before each further try, with as much again at random
 LONGEST_WAIT_SECONDS = 30.0
 LONGEST_RETRY_AFTER_SECONDS = 120
 
@@ -77,9 +78,9 @@ class RestHistory:
             other=0,
             redirect=0,
             status_forcelist=[413, 429, 499, 500, 502, 503, 504],
-            backoff_factor=0.5,
+            backoff_factor=FIRST_WAIT_SECONDS,
             backoff_max=LONGEST_WAIT_SECONDS,
-            backoff_jitter=0.5,
+            backoff_jitter=FIRST_WAIT_SECONDS,
             respect_retry_after_header=True,
             retry_after_max=LONGEST_RETRY_AFTER_SECONDS,
         )

@@ -13,4 +13,5 @@ def hurried(open_now, quick, monkeypatch) -> None:
     monkeypatch.setattr("marketdata.feed.protocol.HEALTHY_SECONDS", 1.0)
     monkeypatch.setattr("marketdata.connection.POLL_SECONDS", 0.1)
     monkeypatch.setattr("marketdata.gaps.FIRST_RETRY_SECONDS", 0.5)
+    monkeypatch.setattr("marketdata.history.FIRST_WAIT_SECONDS", 0.05)
     monkeypatch.setattr("marketdata.gaps.LONGEST_RETRY_SECONDS", 5.0)

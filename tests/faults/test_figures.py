@@ -83,8 +83,9 @@ def test_no_fuzzed_frame_breaks_anything_and_good_events_beside_bad_ones_are_tak
     print(f"{cases:,} fuzzed frames: no crash, {intake.report.rejected_events:,} events refused, {intake.report.events:,} read")
 
 
-def test_an_outage_of_37_minutes_of_many_symbols_closes_within_the_rate(market, pytestconfig):
+def test_an_outage_of_37_minutes_of_many_symbols_closes_within_the_rate(market, monkeypatch, pytestconfig):
     """REST answers one in seven with 429 and one in eleven with 500; the rate is measured where the requests arrive."""
+    monkeypatch.setattr("marketdata.history.FIRST_WAIT_SECONDS", 0.05)
     count, rate = (500, 100.0) if pytestconfig.getoption("full") else (40, 100.0)
     symbols = [f"S{number}" for number in range(count)]
     for began, until, ended in (("15:00", "15:10", "dropped"), ("15:47", "15:59:59", "")):
