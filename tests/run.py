@@ -23,7 +23,9 @@ ON_TIMESCALE = [
     "tests/test_one_tick.py", "tests/test_timescale.py", "tests/test_roles.py", "tests/test_backup.py",
 ]  # fmt: skip
 FIRST_LANE = ["tests/marketdata"]
-FLEET = "tests/faults/test_scaling.py"  # of the faults, what promises to hold on TimescaleDB
+SECOND_LANE_OF_FAULTS = ["tests/faults/test_storage.py", "tests/faults/test_workers.py"]
+FLEET = "tests/faults/test_scaling.py"  # of the faults, what promises to hold on TimescaleDB, and runs there only
+NOTHING_CHOSEN = 5  # pytest's status where -k fits no test
 
 
 def main() -> int:
@@ -36,7 +38,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="tickstock-test-") as folder:
         if arguments[:1] == ["bench"]:
             return _bench(environment, Path(folder), arguments[1:])
-        if arguments and "--full" not in arguments:
+        paths, options = ([one for one in arguments if one.startswith("tests") is chosen] for chosen in (True, False))
+        if arguments and not (paths == ["tests/faults"] and "--full" in options):
             return _pytest(environment | {"TICKSTOCK_DATA_DIR": f"{folder}/plain"}, arguments)
         try:
             server = timescale.install(ROOT / ".cache" / "timescale")
@@ -44,22 +47,29 @@ def main() -> int:
             print(f"The tests on TimescaleDB cannot run: {error}", file=sys.stderr)
             return 1
         on_timescale = environment | _timescale_folder(Path(folder), server, fsync=False) | {"EXPECT_TIMESCALE": "1"}
-        if arguments:
-            status = _pytest(environment | {"TICKSTOCK_DATA_DIR": f"{folder}/plain"}, arguments)
-            return status or _pytest(on_timescale, [FLEET, "--full"])
         first, second = (environment | {"TICKSTOCK_DATA_DIR": f"{folder}/{name}"} for name in ("first", "second"))
-        others = [f"--ignore={path}" for path in (*FIRST_LANE, "tests/test_timescale.py")]
-        with ThreadPoolExecutor(2) as lanes:
-            ends = [
-                lanes.submit(_lane, [(first, FIRST_LANE), (on_timescale, ON_TIMESCALE)]),
-                lanes.submit(_lane, [(second, ["tests", *others])]),
+        if arguments:  # make faults
+            plan = [
+                [(first, ["tests/faults", *_without(*SECOND_LANE_OF_FAULTS, FLEET), *options]), (on_timescale, [FLEET, *options])],
+                [(second, [*SECOND_LANE_OF_FAULTS, *options])],
             ]
-            return next((end.result() for end in ends if end.result()), 0)
+        else:
+            plan = [
+                [(first, FIRST_LANE), (on_timescale, ON_TIMESCALE)],
+                [(second, ["tests", *_without(*FIRST_LANE, "tests/test_timescale.py")])],
+            ]
+        with ThreadPoolExecutor(2) as lanes:
+            statuses = [status for lane in lanes.map(_lane, plan) for status in lane]
+        return next((status for status in statuses if status not in (0, NOTHING_CHOSEN)), min(statuses))
 
 
-def _lane(runs: list[tuple[dict[str, str], list[str]]]) -> int:
-    """Run pytest for each (environment, arguments): its progress as it comes, its report in one piece; return the first status that is not 0."""
-    status = 0
+def _without(*paths: str) -> list[str]:
+    return [f"--ignore={path}" for path in paths]
+
+
+def _lane(runs: list[tuple[dict[str, str], list[str]]]) -> list[int]:
+    """Run pytest for each (environment, arguments): its progress as it comes, its report in one piece; return how each ended."""
+    statuses = []
     for environment, arguments in runs:
         command = [sys.executable, "-m", "pytest", *arguments]
         report = []
@@ -70,8 +80,8 @@ def _lane(runs: list[tuple[dict[str, str], list[str]]]) -> int:
                 else:
                     report.append(line)
         print(f"\n{' '.join(arguments)}\n{''.join(report)}", flush=True)
-        status = status or run.returncode
-    return status
+        statuses.append(run.returncode)
+    return statuses
 
 
 def _timescale_folder(folder: Path, server: dict[str, str], *, fsync: bool) -> dict[str, str]:
