@@ -1,6 +1,6 @@
 """Daily bars from minutes: what a day is, who may replace whom, and what differed."""
 
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
 
 import pytest
@@ -94,7 +94,9 @@ def test_a_bar_of_the_feed_that_agrees_makes_the_day_its_own(session, writer):
 
     assert stored() == (10, Decimal("12.5"), Decimal("9.5"), 12, 355, Source.SETTLED)
     assert newest_days(["AAPL"]) == {"AAPL": TODAY}
-    (day,) = candles("AAPL", "1d", start=None, end=None, forward=False, limit=1, now=OVER)
+    (day,) = candles(
+        "AAPL", "1d", start=None, end=None, forward=False, limit=1, now=OVER + timedelta(hours=4)
+    )  # midnight in New York is past
     assert day.final
     report = reconcile_days(session, now=OVER)
     assert (report.compared, report.matched, report.differing) == (1, 1, 0)

@@ -68,7 +68,7 @@ def test_last_quotes_are_told_of_subscribed_symbols_and_never_stored(market):
 
     quotes_moving.connect(hear)
     try:
-        with feed_server(script) as server, streaming(server, kinds=("T", "Q")):
+        with feed_server(script) as server, streaming(server.url, kinds=("T", "Q")):
             wait_until(lambda: len(told) == 2)
     finally:
         quotes_moving.disconnect(hear)
