@@ -193,10 +193,14 @@ def _store(checked: Checked, writer: Writer, wanted: Wanted, *, source: Source, 
     good = checked.good
     if not good.height:
         return []
-    at = pl.col("at") if wanted.days else pl.from_epoch("at", time_unit="ms").dt.to_string("%Y-%m-%d %H:%M:%S+00")
+    if not wanted.days:  # each moment is put into words once: symbols share them
+        moments = good.select(pl.col("at").unique()).with_columns(
+            text=pl.from_epoch("at", time_unit="ms").dt.to_string("%Y-%m-%d %H:%M:%S+00")
+        )
+        good = good.join(moments, on="at", how="left", maintain_order="left")
     is_final = pl.lit("t" if source >= Source.SETTLED else "f").alias("is_final")
     lines = good.select(
-        "symbol", at, "open", "high", "low", "close", "volume", "vwap", "trades", pl.lit(int(source)).alias("source"),
+        "symbol", "at" if wanted.days else "text", "open", "high", "low", "close", "volume", "vwap", "trades", pl.lit(int(source)).alias("source"),
         (pl.col("row") + version).alias("version"), *([] if wanted.days else [pl.lit("t"), is_final]),
     )  # fmt: skip
     text = lines.write_csv(include_header=False, separator="\t", null_value="\\N", quote_style="never")
@@ -204,7 +208,7 @@ def _store(checked: Checked, writer: Writer, wanted: Wanted, *, source: Source, 
     if wanted.days:
         stored, refused = writer.copy_days(text, symbols=symbols)
     else:
-        first_ms, last_ms = good.select(first=pl.col("at").min(), last=pl.col("at").max()).row(0)
+        first_ms, last_ms = checked.good.select(first=pl.col("at").min(), last=pl.col("at").max()).row(0)
         stored, refused = writer.copy_bars(text, first_ms=first_ms, last_ms=last_ms, symbols=symbols)
     report.inserted += stored.inserted
     report.changed += stored.changed
