@@ -32,7 +32,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Declare what `make faults` turns up."""
     group = parser.getgroup("faults")
     group.addoption("--full", action="store_true", help="faults at their full size and number, the tests marked `faults` among them")
-    group.addoption("--runs", type=int, metavar="N", help="seeded fault runs (default 200, with --full 1,000)")
+    group.addoption("--runs", type=int, metavar="N", help="seeded fault runs (default 200, with --full 400)")
     group.addoption("--seed", type=int, default=1, metavar="N", help="the first seed (default 1)")
 
 

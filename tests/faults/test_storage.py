@@ -1,7 +1,6 @@
 """The database's faults, each by its number in the design's catalogue: what was acknowledged is kept, what waits is not lost."""
 
 import contextlib
-import os
 import random
 import signal
 import subprocess
@@ -9,46 +8,48 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import psycopg
 import pytest
 from django.db import connection, connections
+from psycopg.conninfo import conninfo_to_dict
 
 from marketdata.announcer import Announcer
 from marketdata.flusher import Flusher
 from marketdata.models import Bar, BarRevision, Source
-from marketdata.writer import Writer, line_name
+from marketdata.writer import Writer, WriterBusyError, WriterDeposedError, line_name
 from tests.factories import at, make_bar
-from tests.faults.market import MINUTE, heartbeat, market_of, settle, stored, stream_of
+from tests.faults.market import market_of, settle, stored, stream_of
 from tests.faults.proxy import Proxy, proxy
 from tests.faults.test_feed import frames_come
-from tests.processes import ROOT, command_environment, database_url, wait_until
+from tests.feed_server import feed_server
+from tests.processes import ROOT, command_environment, database_url, run_command, wait_until
+from tests.streams import MINUTE, heartbeat
+from tickstock.embedded import Postgres, create_database
 
 pytestmark = pytest.mark.faults
 
 
-def stop_immediately() -> None:
-    """End the test's PostgreSQL as `pg_ctl stop -m immediate` does; its holder starts it again."""
-    with psycopg.connect(database_url()) as server:
-        folder = server.execute("SHOW data_directory").fetchone()[0]
-    os.kill(int(Path(folder, "postmaster.pid").read_text().splitlines()[0]), signal.SIGQUIT)
+def lead_writers(monkeypatch, **where: object) -> None:
+    """Let writers connect to another address than Django does."""
+
+    def open_there(writer: Writer) -> psycopg.Connection:
+        settings = connections["default"].get_connection_params()
+        keep = {key: value for key, value in settings.items() if key not in {"cursor_factory", "context", "prepare_threshold"}}
+        return psycopg.connect(**{**keep, **where}, autocommit=True, application_name=f"tickstock {writer.name}")
+
+    monkeypatch.setattr(Writer, "_open", open_there)
 
 
-def wait_for_database() -> None:
-    connections.close_all()
-
-    def answers() -> bool:
-        with contextlib.suppress(psycopg.OperationalError):
-            psycopg.connect(database_url(), connect_timeout=2).close()
-            return True
-        return False
-
-    wait_until(answers, 60)
-
-
-def test_q01_no_acknowledged_row_is_missing_after_twenty_immediate_stops(writer, pytestconfig):
+def test_q01_no_acknowledged_row_is_missing_after_twenty_immediate_stops(tmp_path, monkeypatch, pytestconfig):
+    """Each stop is that of `pg_ctl stop -m immediate`, on a server of the test's own."""
     dice = random.Random(pytestconfig.getoption("seed"))
+    server = Postgres(tmp_path)
+    url = create_database(server.start(), "crashes")
+    run_command("migrate", "--verbosity", "0", DATABASE_URL=url, DATABASE_ROLES="0")
+    lead_writers(monkeypatch, **conninfo_to_dict(url))
+    writer = Writer(line_name(1, 1))
+    writer.acquire()
     acknowledged: set[tuple[str, int]] = set()
     over = threading.Event()
 
@@ -72,21 +73,22 @@ def test_q01_no_acknowledged_row_is_missing_after_twenty_immediate_stops(writer,
     thread = threading.Thread(target=write)
     thread.start()
     slowest = 0.0
-    for number in range(20):
-        if number:
-            time.sleep(15)  # a server that dies five times within a minute is not started again
+    for _ in range(20):
         before = len(acknowledged)
         wait_until(lambda before=before: len(acknowledged) > before, 60)
         time.sleep(dice.random() * 0.5)
-        stop_immediately()
-        wait_for_database()
+        server.process.send_signal(signal.SIGQUIT)
+        server.process.wait(30)
+        server.start()
         back, before = time.monotonic(), len(acknowledged)
         wait_until(lambda before=before: len(acknowledged) > before, 60)
         slowest = max(slowest, time.monotonic() - back)
     over.set()
     thread.join(30)
-    connection.close()
-    kept = {(symbol, round(moment.timestamp() * 1000)) for symbol, moment in Bar.objects.values_list("symbol_id", "timestamp").iterator()}
+    with psycopg.connect(url) as after:
+        kept = set(after.execute("SELECT symbol, (extract(epoch FROM timestamp) * 1000)::bigint FROM ohlcv_1min").fetchall())
+    writer.close()
+    server.stop()
     missing = acknowledged - kept
     print(
         f"Q1: {len(acknowledged):,} rows acknowledged over 20 immediate stops, {len(missing)} missing, writing again after {slowest:.1f} s"
@@ -131,18 +133,8 @@ def far_database(monkeypatch) -> Iterator[Proxy]:
     """The writer's way to the database leads over a network that may break."""
     values = connection.settings_dict
     with proxy(int(values["PORT"]), host=values["HOST"]) as net:
-        plain = Writer._open
-
-        def over_the_net(self: Writer):
-            settings = connections["default"].get_connection_params()
-            keep = {key: value for key, value in settings.items() if key not in {"cursor_factory", "context", "prepare_threshold"}}
-            return psycopg.connect(
-                **{**keep, "host": "127.0.0.1", "port": net.port}, autocommit=True, application_name=f"tickstock {self.name}"
-            )
-
-        monkeypatch.setattr(Writer, "_open", over_the_net)
+        lead_writers(monkeypatch, host="127.0.0.1", port=net.port)
         yield net
-        monkeypatch.setattr(Writer, "_open", plain)
 
 
 def test_q02_a_database_that_is_away_for_a_while_costs_no_bar(hurried, far_database):
@@ -152,7 +144,7 @@ def test_q02_a_database_that_is_away_for_a_while_costs_no_bar(hurried, far_datab
         since = market.now
         far_database.down = True
         far_database.reset_peer()
-        time.sleep(12)  # ten minutes of this market
+        time.sleep(6)  # five minutes of this market
         far_database.heal()
         settle(market, since=since)
         assert heartbeat()["reconnects"] == 0, "the line was read all the while"
@@ -161,12 +153,12 @@ def test_q02_a_database_that_is_away_for_a_while_costs_no_bar(hurried, far_datab
 def test_q02_a_database_that_is_away_too_long_ends_the_stream_with_a_sentence_and_rest_fills_the_hole(hurried, far_database, monkeypatch):
     monkeypatch.setattr("marketdata.flusher.MOST_WAITING_BARS", 12)
     with market_of("AAPL", "MSFT", "IBM") as market:
-        with pytest.raises(AssertionError, match="bars wait for a database that is away"), stream_of(market, market.feed.url):  # noqa: PT012
+        with pytest.raises(AssertionError, match="bars wait for a database that is away"), stream_of(market, market.feed.url) as stream:  # noqa: PT012
             wait_until(lambda: Bar.objects.filter(source=Source.TRADES).exists())
             since = market.now
             far_database.down = True
             far_database.reset_peer()
-            time.sleep(12)
+            wait_until(lambda: stream._flusher.failure is not None)
         far_database.heal()
         monkeypatch.setattr("marketdata.flusher.MOST_WAITING_BARS", 500_000)
         with stream_of(market, market.feed.url):
@@ -241,7 +233,6 @@ def test_q04_a_full_disk_makes_the_writer_wait_and_it_goes_on_when_there_is_room
 @pytest.mark.parametrize("streamers", [2, 5])
 def test_f08_of_several_streamers_at_once_exactly_one_writes(market, streamers):
     """Ten contests of processes, six of two and four of five: one holds the line, the others leave with a sentence."""
-    from tests.feed_server import feed_server
 
     def script(peer, number):
         peer.log_in()
@@ -268,7 +259,8 @@ def test_f08_of_several_streamers_at_once_exactly_one_writes(market, streamers):
                     process.communicate()
 
 
-def test_f08_two_hundred_contests_in_which_the_holder_loses_its_lock_have_one_writer_each(market, pytestconfig):
+def test_f08_two_hundred_contests_in_which_the_holder_loses_its_lock_have_one_writer_each(market, monkeypatch, pytestconfig):
+    monkeypatch.setattr("marketdata.writer.LOCK_RETRY_SECONDS", 0.01)
     dice = random.Random(pytestconfig.getoption("seed"))
     refused = 0
     for contest in range(200):
@@ -277,8 +269,6 @@ def test_f08_two_hundred_contests_in_which_the_holder_loses_its_lock_have_one_wr
         start = threading.Barrier(len(contestants))
 
         def compete(writer: Writer, *, start: threading.Barrier = start, won: list[Writer] = won) -> None:
-            from marketdata.writer import WriterBusyError
-
             start.wait()
             with contextlib.suppress(WriterBusyError):
                 writer.acquire()
@@ -303,8 +293,6 @@ def test_f08_two_hundred_contests_in_which_the_holder_loses_its_lock_have_one_wr
         rival.write([make_bar(2, time=minute, version=2)])
         with pytest.raises(psycopg.OperationalError):
             holder.write([make_bar(3, time=minute, version=3)])
-        from marketdata.writer import WriterDeposedError
-
         with pytest.raises(WriterDeposedError):
             holder.reconnect()
         refused += 1

@@ -23,7 +23,7 @@ from tests.faults.machine import Machine, SteppedFlusher, play, table
 from tests.faults.tape import MINUTE, MINUTES, START, SYMBOLS, Values, make_tape, true_bars
 from tests.rest_server import RestServer, rest_server
 
-SHORT, FULL = 200, 1_000
+SHORT, FULL = 200, 400
 TABLES = ("ohlcv_1min", "bar_revisions", "rejected_events", "feed_spans", "gaps", "reconciliations", "writer_leases", "heartbeats")
 SESSIONS = make_sessions()
 NOW = datetime(2026, 11, 20, 23, 0, tzinfo=UTC)
