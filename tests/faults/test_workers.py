@@ -91,7 +91,7 @@ def test_24_killed_workers_and_a_killed_redis_leave_none_of_6000_scans_undone_or
                 if number == 11:
                     server.kill()
                     server.start()
-            settled(ScannedBar.objects.count, seconds=400, quiet=40)
+            settled(ScannedBar.objects.count, seconds=150, quiet=40)  # the rest is the sweep's
             by_tasks = ScannedBar.objects.count()
         finally:
             for hand in hands:
