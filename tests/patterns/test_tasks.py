@@ -187,6 +187,7 @@ def broker(monkeypatch):
     name = "test-scans"
     monkeypatch.setattr(scan_bars, "queue", name, raising=False)
     monkeypatch.setattr(scan_bars, "_exec_options", None)  # Celery remembers the queue of the first call
+    monkeypatch.setattr(receivers, "PAST_PRIORITY", 0)  # another priority is another list
     client = redis.Redis.from_url(django_settings.REDIS_URL)
     key = f"celery:{name}"
     client.delete(key)
