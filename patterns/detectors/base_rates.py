@@ -5,15 +5,15 @@ Written by `manage.py check_detectors --write-base-rates`; not edited by hand.
 """
 
 BASE_RATES: dict[str, float] = {
-    "head_and_shoulders": 1.05,
-    "inverse_head_and_shoulders": 1.12,
+    "head_and_shoulders": 1.04,
+    "inverse_head_and_shoulders": 1.09,
     "double_top": 0.56,
     "double_bottom": 0.64,
-    "ascending_triangle": 0.60,
+    "ascending_triangle": 0.59,
     "descending_triangle": 0.51,
     "symmetrical_triangle": 1.30,
     "rectangle": 0.57,
-    "broadening": 0.06,
+    "broadening": 0.39,
     "rising_wedge": 0.83,
     "falling_wedge": 0.81,
     "bull_flag": 1.38,
