@@ -13,7 +13,7 @@ from typing import Any
 from celery import Task, shared_task
 from django.conf import settings
 from django.core.management import call_command
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import Q, QuerySet
 
 from marketdata.history import EXCHANGE_ZONE
@@ -39,6 +39,26 @@ BATCH_BARS = {"1m": 2_000, "5m": 1_000, "15m": 500, "1h": 200, "1d": 2_000}  # e
 PRUNE_ROWS = 20_000
 PRUNE_SECONDS = 60.0
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+SPARE_HAND = 0x5EA7C4  # key of the lock in PostgreSQL under which what can wait is done
+
+
+@contextlib.contextmanager
+def spare_hand() -> Iterator[bool]:
+    """
+    Yield whether this is the only task at work on what can wait; one that is not leaves it to its next turn.
+
+    Otherwise a start, with years of days and closes to look at, would take every hand of the workers from the minutes that are live.
+    The sweep of minutes asks nobody: it is their net.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_lock(%s)", [SPARE_HAND])
+        (is_ours,) = cursor.fetchone()
+    try:
+        yield is_ours
+    finally:
+        if is_ours:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pg_advisory_unlock(%s)", [SPARE_HAND])
 
 
 @shared_task(bind=True, ignore_result=True)
@@ -80,13 +100,22 @@ def scan_missed() -> None:
 def scan_missed_intervals() -> None:
     """Do the same for the longer intervals, of which days have no other hint than this."""
     for timeframe in INTERVALS[1:]:
-        sweep(timeframe, now=datetime.now(UTC))
+        with spare_hand() as is_ours:
+            if is_ours:
+                sweep(timeframe, now=datetime.now(UTC))
 
 
 @shared_task(ignore_result=True)
 def scan_missed_day() -> None:
     """Scan the bars of the last day that were never scanned, whenever they were written: the second net, for what the mark passed by."""
     for timeframe in INTERVALS:
+        _scan_missed_day(timeframe)
+
+
+def _scan_missed_day(timeframe: str) -> None:
+    with spare_hand() as is_ours:
+        if not is_ours:
+            return
         now = datetime.now(UTC)
         since = now - timedelta(days=1) - timedelta(milliseconds=LENGTH_MS[timeframe])
         _scan_some(timeframe, _missed(timeframe, changed_from=LONG_AGO, changed_until=now - SETTLED, opened_from=since, now=now), now=now)
@@ -99,7 +128,9 @@ def scan_outdated() -> None:
 
     Bounded per run. What an overlooked commit brings is still found for OVERLAP; a bar that was looked at again is not outdated any more.
     """
-    sweep_outdated(now=datetime.now(UTC))
+    with spare_hand() as is_ours:
+        if is_ours:
+            sweep_outdated(now=datetime.now(UTC))
 
 
 def sweep(timeframe: str = "1m", *, now: datetime) -> ScanReport:
@@ -282,7 +313,9 @@ def survey_missed() -> None:
 @shared_task(ignore_result=True)
 def survey_missed_closes() -> None:
     """Survey the closes of the last year that are missing, or whose daily bars came or changed since."""
-    survey_closes(now=datetime.now(UTC), seconds=CLOSES_SECONDS)
+    with spare_hand() as is_ours:
+        if is_ours:
+            survey_closes(now=datetime.now(UTC), seconds=CLOSES_SECONDS)
 
 
 @shared_task(ignore_result=True)

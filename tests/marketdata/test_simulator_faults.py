@@ -446,7 +446,8 @@ def test_faults_of_rest_leave_the_twins_own_doors_alone(twin):
 
 
 def test_the_official_client_reads_trades_snapshots_and_days(twin):
-    yesterday = datetime.now(NEW_YORK).date() - timedelta(days=1)
+    previous = twin.rest.get_previous_close_agg("AAPL")[0]
+    yesterday = datetime.fromtimestamp(previous.timestamp / 1000, NEW_YORK).date()  # the twin's clock is hours ahead of ours
     trades = []
     for trade in twin.rest.list_trades("AAPL", timestamp=yesterday.isoformat(), limit=500):
         trades.append(trade)
@@ -458,7 +459,6 @@ def test_the_official_client_reads_trades_snapshots_and_days(twin):
     ):
         rising.append(trade.id)
     snapshots = {row.ticker: row for row in twin.rest.get_snapshot_all("stocks")}
-    previous = twin.rest.get_previous_close_agg("AAPL")[0]
     day = twin.rest.get_daily_open_close_agg("AAPL", yesterday)
 
     assert [trade.sequence_number for trade in trades] == sorted({trade.sequence_number for trade in trades}, reverse=True)

@@ -1,6 +1,7 @@
 """A day's way to its last word, on the twin: minutes, daily bars made of them, the feed's own in their place, and the surveys of its close."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 
@@ -8,9 +9,10 @@ import pytest
 from django.db import connection
 
 from marketdata.backfill import import_minutes
-from marketdata.caretaker import Caretaker
+from marketdata.daily import make_days
 from marketdata.history import RestHistory
-from marketdata.models import DailyBar, FeedSpan, Reconciliation, Session, Source
+from marketdata.jobs import BarJobs, ask
+from marketdata.models import DailyBar, FeedSpan, JobKind, Reconciliation, Session, Source
 from marketdata.twin.days import NEW_YORK
 from marketdata.writer import PAST, Writer
 from patterns import survey
@@ -43,6 +45,14 @@ def session(market) -> Iterator[Session]:
     Session.objects.bulk_create(others)
 
 
+@contextmanager
+def line_of_past_bars() -> Iterator[Writer]:
+    writer = Writer(PAST)
+    writer.acquire_within(10)
+    yield writer
+    writer.close()
+
+
 def days(day: date) -> dict[str, tuple[Decimal, int]]:
     """Return close and source of the stored daily bars."""
     return {symbol: (close, source) for symbol, close, source in DailyBar.objects.filter(date=day).values_list("symbol", "close", "source")}
@@ -52,11 +62,9 @@ def test_the_feeds_day_takes_the_place_of_the_one_from_minutes_and_its_close_is_
     monkeypatch.setattr(survey, "held", survey.Held())
     url = f"http://127.0.0.1:{twin.port}"
     own = {symbol: next(iter(twin.rest.list_aggs(symbol, 1, "day", session.date, session.date))) for symbol in SYMBOLS}
-    writer = Writer(PAST)
-    writer.acquire_within(10)
     last = session.close - timedelta(minutes=1)
-    import_minutes(RestHistory(url=url, key="k"), writer, SYMBOLS, first=session.open, last=last, now=lambda: session.close)
-    writer.close()
+    with line_of_past_bars() as writer:
+        import_minutes(RestHistory(url=url, key="k"), writer, SYMBOLS, first=session.open, last=last, now=lambda: session.close)
     FeedSpan.objects.create(
         line="stream 1/1",
         began_at=session.open,
@@ -70,12 +78,9 @@ def test_the_feeds_day_takes_the_place_of_the_one_from_minutes_and_its_close_is_
             "UPDATE ohlcv_1min SET high = high * 2, close = high * 2 WHERE symbol = 'AAPL' AND timestamp = %s RETURNING close", [last]
         )
         wrong = cursor.fetchone()[0]
-    caretaker = Caretaker(
-        lambda: RestHistory(url=url, key="k"), symbols=SYMBOLS, now=lambda: session.close + timedelta(minutes=30),
-        announce=lambda changes: None, requests_per_second=1_000,
-    )  # fmt: skip
-
-    caretaker._make_days()
+    now = session.close + timedelta(minutes=30)
+    with line_of_past_bars() as writer:
+        make_days(session, SYMBOLS, writer, now=now)
 
     assert days(session.date) == {
         "AAPL": (wrong, Source.MADE_DAY),
@@ -88,7 +93,8 @@ def test_the_feeds_day_takes_the_place_of_the_one_from_minutes_and_its_close_is_
     assert {row["symbol"]: row["last"] for row in before.json()["rankings"]} == {"AAPL": float(wrong), "MSFT": own["MSFT"].close}
     assert (before.json()["kind"], before.json()["coverage"]["symbols"]) == ("close", 2)
 
-    caretaker._turn()
+    ask(JobKind.END_OF_DAY, {"date": session.date.isoformat()}, asked_by="the calendar")
+    BarJobs(lambda: RestHistory(url=url, key="k"), now=lambda: now).work_one()
 
     assert days(session.date) == {symbol: (Decimal(str(bar.close)), Source.SETTLED) for symbol, bar in own.items()}
     minutes, by_day = (Reconciliation.objects.get(date=session.date, source=source) for source in ("rest", "days"))

@@ -4,6 +4,7 @@ import logging
 from datetime import UTC, datetime, timedelta
 
 import msgspec
+import psycopg
 import pytest
 import redis
 from celery import current_app
@@ -21,6 +22,7 @@ from patterns.tasks import detect_bars, prune, scan_bars, scan_missed, scan_miss
 from patterns.writer import count_attempts
 from tests.factories import at
 from tests.patterns.market import everything, keys_of, random_bars, store, what_stands
+from tests.processes import database_url
 
 pytestmark = pytest.mark.usefixtures("market")
 SOON = timedelta(seconds=30)
@@ -125,6 +127,23 @@ def test_the_second_net_finds_what_the_mark_passed_by(writer):
     assert (missed, ScannedBar.objects.filter(timeframe="1m").count()) == (0, 5)
 
 
+def test_what_can_wait_takes_one_hand_and_the_sweep_of_minutes_waits_for_none(writer):
+    minute = datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(hours=3)
+    store(writer, random_bars("AAPL", 5, seed=1, first=round(minute.timestamp() * 1000)))
+    Bar.objects.update(updated_at=datetime.now(UTC) - timedelta(hours=2))
+
+    with psycopg.connect(database_url(), autocommit=True) as another:
+        another.execute("SELECT pg_advisory_lock(%s)", [tasks.SPARE_HAND])
+        scan_missed_day()
+        while_busy = ScannedBar.objects.count()
+        scan_missed()
+        minutes = ScannedBar.objects.filter(timeframe="1m").count()
+    ScannedBar.objects.all().delete()
+    scan_missed_day()
+
+    assert (while_busy, minutes, ScannedBar.objects.filter(timeframe="1m").count()) == (0, 5, 5)
+
+
 def test_a_bar_that_kills_its_workers_is_given_up_and_takes_no_other_with_it(writer):
     """Three workers died on a batch: the sweep tries its symbols one by one, and only the one that was tried each time is given up."""
     killer, bystander = random_bars("KILLER", 5, seed=1), random_bars("AAPL", 5, seed=2)
@@ -183,7 +202,7 @@ def test_a_task_that_comes_back_after_the_sweep_was_there_changes_nothing(writer
 
 @pytest.fixture
 def broker(monkeypatch):
-    """The real broker with a queue of our own; its messages as the worker would read them."""
+    """The real broker with a queue of our own; its messages about minutes as the worker would read them."""
     name = "test-scans"
     monkeypatch.setattr(scan_bars, "queue", name, raising=False)
     monkeypatch.setattr(scan_bars, "_exec_options", None)  # Celery remembers the queue of the first call
@@ -194,7 +213,8 @@ def broker(monkeypatch):
 
     def messages():
         bodies = [json.loads(message)["body"] for message in client.lrange(key, 0, -1)]
-        return [json.loads(base64.b64decode(body))[0][0] for body in reversed(bodies)]
+        asked = [json.loads(base64.b64decode(body))[0] for body in reversed(bodies)]
+        return [keys for keys, timeframe in asked if timeframe == "1m"]
 
     yield messages
     client.delete(key)
