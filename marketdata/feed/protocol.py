@@ -16,11 +16,8 @@ PAIRS_PER_REQUEST = 1_000
 FIRST_DELAY_SECONDS = 1.0
 LONGEST_DELAY_SECONDS = 60.0
 COOL_DOWN_SECONDS = 60.0
-CROWDED_SECONDS = (
-    60.0,
-    300.0,
-    600.0,
-)  # each time that another connection takes our place: two programs must not push each other out for ever
+# When another connection takes our place, and when it does so again: of two programs on one key each gets it back once in ten minutes
+CROWDED_SECONDS = (60.0, 600.0)
 UNDISPUTED_SECONDS = 900.0  # so long in our place, and the next quarrel is a new one
 HEALTHY_SECONDS = 60.0
 REFUSALS_BEFORE_COOL_DOWN = 3
