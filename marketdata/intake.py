@@ -14,6 +14,7 @@ from marketdata.feed.events import PAUSED, Event, LimitBand, MinuteAggregate, Qu
 log = logging.getLogger(__name__)
 
 FIRST_EVENTS_LOGGED = 10
+MOST_LATE_QUOTE_MS = 60_000  # further behind than this: the one known had an absurd time, which must not silence the symbol
 
 
 class Report(msgspec.Struct):
@@ -46,7 +47,8 @@ class Intake:
         self.bars: list[BarSnapshot] = []
         self.rejections: list[Rejection] = []
         self.pauses: list[Pause] = []
-        self.quotes: dict[str, Quote] = {}  # of each symbol the newest since they were taken; whoever wants none lets them be replaced
+        self._quotes: dict[str, Quote] = {}  # of each symbol the newest: an older one that comes later must not pass for news
+        self._quotes_moved: dict[str, Quote] = {}  # those of them that nobody took yet
         self.last_event_ms = 0
         self._paused: dict[str, bool] = {}
         self._symbols = symbols
@@ -89,9 +91,14 @@ class Intake:
         return kind
 
     def _note_quote(self, quote: Quote) -> None:
-        known = self.quotes.get(quote.sym)
-        if (known is None or quote.t >= known.t) and SYMBOL.fullmatch(quote.sym) and self._admits(quote):
-            self.quotes[quote.sym] = quote
+        known = self._quotes.get(quote.sym)
+        if (known is None or not known.t - MOST_LATE_QUOTE_MS <= quote.t < known.t) and SYMBOL.fullmatch(quote.sym) and self._admits(quote):
+            self._quotes[quote.sym] = self._quotes_moved[quote.sym] = quote
+
+    def take_quotes(self) -> dict[str, Quote]:
+        """Return of each symbol that has a new quote since the last call the newest."""
+        moved, self._quotes_moved = self._quotes_moved, {}
+        return moved
 
     def _admits(self, event: Trade | SecondAggregate | Quote) -> bool:
         return (self._symbols is None or event.sym in self._symbols) and (self._kinds is None or _KIND_NAMES[type(event)] in self._kinds)

@@ -152,9 +152,8 @@ class LiveStream:
             if now >= next_moving and (moving := self._intake.builder.moving()):
                 next_moving = now + MOVING_SECONDS
                 self._announcer.moving(moving)
-            if now >= next_quotes and self._intake.quotes:
+            if now >= next_quotes and (quotes := self._intake.take_quotes()):
                 next_quotes = now + QUOTE_SECONDS
-                quotes, self._intake.quotes = self._intake.quotes, {}
                 self._announcer.quotes(quotes)
             if now >= next_status:
                 next_status = now + STATUS_SECONDS
