@@ -1,17 +1,19 @@
 """
 Fold events into one-minute bars. Pure: no clock, no I/O, no Django.
 
-Owns all forming minutes and says when they close; what a minute is stands in minute.py, how many of them are folded at once in page.py. Trades and
+Owns all forming minutes and says when they close; what a minute is stands in minute.py, how its events are taken in quickly in page.py. Trades and
 seconds never meet in one bar; the feed's own minute aggregate stands above both.
 """
 
 import re
 from collections.abc import Callable, Iterable
+from functools import partial
+from operator import length_hint
 
 import msgspec
 
 from marketdata.bars.minute import SECOND_MS, VENDOR, Minute
-from marketdata.bars.page import Page
+from marketdata.bars.page import Page, seconds_of
 from marketdata.bars.session import SessionTable
 from marketdata.bars.sizes import BadSizeError, units
 from marketdata.bars.snapshot import MINUTE_MS, SHARE, BarSnapshot
@@ -25,8 +27,7 @@ HOLD_AWAITED_MS = 5_000
 JUMP_MS = 10 * MINUTE_MS  # live, where a clock stands beside the stream; below LATE_MS, so that what is let pass makes no other late
 RECORDED_JUMP_MS = 24 * 60 * MINUTE_MS  # a recorded thin symbol may be silent for hours
 LONGEST_SILENCE_MS = 31 * 24 * 60 * MINUTE_MS  # a recorded thin symbol may trade once in a while
-FEW = 16  # events of a frame that are sooner looked at one by one
-UNFOLDED = 200_000  # events taken in and not yet folded: what a fault sends twice must not fill the memory
+WAITING = 200_000  # summands of the mean prices that wait: they must not fill the memory
 
 SYMBOL = re.compile(r"[A-Za-z0-9.\-/]{1,20}")
 
@@ -51,11 +52,8 @@ class BarBuilder:
     def __init__(self, sessions: SessionTable, *, unbroken: bool = False, now_ms: int = 0) -> None:
         self.sessions = sessions  # may be replaced by a newer one at any time
         self._pages: dict[int, Page] = {}
-        # The newest page, and of the symbols about whose next trade or second there nothing is to be asked the slot
         self._newest = Page(0, extended=True)
-        self._trade_slots: dict[str, int] = {}
-        self._second_slots: dict[str, int] = {}
-        self._unfolded = 0
+        self._waiting = 0  # values that wait in the minutes' sums, at most
         self._idle_until_ms = 0  # nothing closes before this moment of the stream, unless something is due
         self._due: dict[tuple[str, int], Minute] = {}
         self._symbols: dict[str, bool] = {}
@@ -115,88 +113,97 @@ class BarBuilder:
 
     def _ask_again(self) -> None:
         """Look at the next event of each symbol closely."""
-        self._trade_slots.clear()
-        self._second_slots.clear()
+        self._newest.distrust_all()
 
     # -- events -------------------------------------------------------------------------------------------------------------------
 
     def add_all(
-        self, events: list[Event], admits: Callable[[Trade | SecondAggregate], bool], *, kind: type[Event] | None = None
+        self, events: list[Event], admits: Callable[[Trade | SecondAggregate], bool], frame: bytes | str, kind: type[Event] | None = None
     ) -> tuple[int, list[Event]]:
         """
-        Fold in the events of a frame that `admits` lets in; return the largest event time (Unix ms, 0 without any) and the events that are no bar's.
+        Add the events of a frame that `admits` lets in; return the largest event time (Unix ms, 0 without any) and the events that are no bar's.
 
-        The same as `add` for each. Where the symbol's newest minute is open, nothing about an event can be in question but its content, so it
-        is only kept until the minute is looked at: that is nearly every event, and what a busy feed costs. `kind`: that of all of them, where
-        it is one.
+        The same as `add` for each. Where the symbol's newest minute is open, nothing about an event can be in question but its content, so the page
+        takes it at once: that is nearly every event, and what a busy feed costs. `kind`: that of all of them, where it is one.
         """
-        newest = self._take_alike(events, kind) if len(events) >= FEW else 0
+        if kind is SecondAggregate:
+            return self._add_seconds(events, admits, frame), []  # type: ignore[arg-type]
+        largest = 0
         others: list[Event] = []
-        if not newest:
-            newest = self._take_each(events, admits, others)
-        self._unfolded += len(events)
-        self._newest.gather(self._refuse)
-        return newest, others
-
-    def _take_alike(self, events: list[Event], kind: type[Event] | None) -> int:
-        """Take events of one kind, where nothing is to be asked about any of them, and return the largest time; else 0."""
-        page = self._newest
-        if kind is Trade:
-            known, moments, length = self._trade_slots, [event.t for event in events], 0  # type: ignore[union-attr]
-        elif kind is SecondAggregate:
-            known, moments, length = self._second_slots, [event.s for event in events], SECOND_MS  # type: ignore[union-attr]
-        else:
-            return 0
-        latest = max(moments)
-        if not known or latest >= page.start + MINUTE_MS:
-            return 0
-        slots = list(map(known.get, [event.sym for event in events]))  # type: ignore[union-attr]
-        if None in slots or min(moments) < page.start:
-            return 0
-        if kind is Trade:
-            page.trades += events  # type: ignore[arg-type]
-            page.trade_slots += slots  # type: ignore[arg-type]
-        else:
-            page.seconds += events  # type: ignore[arg-type]
-            page.second_slots += slots  # type: ignore[arg-type]
-        self.clock_ms = max(self.clock_ms, latest + length)
-        return latest + length
-
-    def _take_each(self, events: list[Event], admits: Callable[[Trade | SecondAggregate], bool], others: list[Event]) -> int:
-        newest = known = 0  # of all events, of those about which nothing was asked
-        page, trade_slots, second_slots = self._newest, self._trade_slots, self._second_slots
-        start, end = page.start, page.start + MINUTE_MS
-        for event in events:
-            if type(event) is Trade:
-                at = event.t
-                if start <= at < end and (slot := trade_slots.get(event.sym)) is not None:
-                    page.trades.append(event)
-                    page.trade_slots.append(slot)
-                    if at > known:
-                        known = at
-                    continue
-            elif type(event) is SecondAggregate:
-                at = event.s
-                if start <= at < end and (slot := second_slots.get(event.sym)) is not None:
-                    page.seconds.append(event)
-                    page.second_slots.append(slot)
-                    if at >= known:
-                        known = at + SECOND_MS
-                    continue
-            elif not isinstance(event, MinuteAggregate):
+        ahead = iter(events)
+        place, last = 0, len(events)
+        while place < last:
+            page = self._newest
+            event, newest = page.take_trades(ahead)
+            begin, place = place, last - length_hint(ahead)
+            end = place if event is None else place - 1
+            if end > begin:
+                page.keep(frame, end - 1, events if end - begin == last else events[begin:end])
+                self.clock_ms = max(self.clock_ms, newest)
+                largest = max(largest, newest)
+            if event is None:
+                break
+            if not isinstance(event, Trade | SecondAggregate):
                 others.append(event)
-                continue
-            if admits(event):
-                self.clock_ms = max(self.clock_ms, known)
-                self.add(event)
-                newest = max(newest, _time_of(event))
-                page = self._newest
-                start, end = page.start, page.start + MINUTE_MS
-        self.clock_ms = max(self.clock_ms, known)
-        return max(newest, known)
+            elif admits(event):
+                self.add(event, frame, end)
+                largest = max(largest, _time_of(event))
+        self._waiting += len(events)
+        self._newest.gather(self._refuse)
+        return largest, others
 
-    def add(self, event: Trade | SecondAggregate) -> None:
-        """Fold in one event. A refused one stands in `refused`; a late one is counted and stands there too."""
+    def _add_seconds(self, seconds: list[SecondAggregate], admits: Callable[[Trade | SecondAggregate], bool], frame: bytes | str) -> int:
+        largest = 0
+        tried: Page | None = None
+        for place, second in enumerate(seconds):
+            page = self._newest
+            if page is not tried:
+                tried, rest = page, seconds[place:]
+                source = partial(seconds_of, frame, place)
+                newest = page.take_seconds(rest, source)
+                if not newest and self._open_for(page, rest, admits):
+                    newest = page.take_seconds(rest, source)
+                if newest:
+                    self.clock_ms = max(self.clock_ms, newest)
+                    largest = max(largest, newest)
+                    break
+            if admits(second):
+                self.add(second)
+                largest = max(largest, _time_of(second))
+        self._newest.gather(self._refuse)
+        return largest
+
+    def _open_for(self, page: Page, seconds: list[SecondAggregate], admits: Callable[[Trade | SecondAggregate], bool]) -> bool:
+        """Open the minutes that begin with these seconds; return whether the page may take all of them, as `_place` would see it."""
+        start, end = page.start, page.start + MINUTE_MS
+        if self._awaiting_first_event or self._suspect is not None or self._is_late(start):
+            return False
+        whole = self._is_whole(start)
+        for second in seconds:
+            symbol = second.sym
+            if not page.trusts_seconds(symbol):
+                if not start <= second.s < end or self._symbols.get(symbol) is not True or not admits(second):
+                    return False
+                minute = page.minutes.get(symbol)
+                if minute is None:
+                    minute = self._open(page, symbol, whole=whole)
+                elif minute.closed or minute.vendor is not None:
+                    return False
+                page.trust(minute, second)
+        return True
+
+    def _open(self, page: Page, symbol: str, *, whole: bool) -> Minute:
+        self._idle_until_ms = min(self._idle_until_ms, page.start + MINUTE_MS + HOLD_TRADES_MS)
+        return page.open(symbol, whole=whole)
+
+    def _is_late(self, start: int) -> bool:
+        return start + MINUTE_MS + LATE_MS < max(self.clock_ms, self._closed_to_ms)
+
+    def _is_whole(self, start: int) -> bool:
+        return self.whole_from is not None and start >= self.whole_from
+
+    def add(self, event: Trade | SecondAggregate, frame: bytes | str | None = None, place: int = 0) -> None:
+        """Add one event, at `place` of `frame` if one is named. A refused one stands in `refused`; a late one is counted and stands there too."""
         at = _time_of(event)
         if at > self.clock_ms:
             if at > max(self.clock_ms, self._now_ms) + self._jump_ms:
@@ -205,7 +212,7 @@ class BarBuilder:
             self.clock_ms = at
         if self._suspect is not None:
             self._judge()
-        self._place(event, at)
+        self._place(event, at, frame, place)
 
     def _jump(self, event: Trade | SecondAggregate, at: int) -> None:
         """
@@ -239,20 +246,22 @@ class BarBuilder:
             self._refuse("time_ahead", "far ahead of the stream, and the next event does not agree", self._suspect)
             self._suspect = None
 
-    def _place(self, event: Trade | SecondAggregate, at: int) -> None:
+    def _place(self, event: Trade | SecondAggregate, at: int, frame: bytes | str | None = None, place: int = 0) -> None:
         if self._awaiting_first_event and (
             self._only_minute_aggregates or not isinstance(event, MinuteAggregate)
         ):  # one may come late, or again
             self._awaiting_first_event = False
             latest = max(at, self.clock_ms, self._resumed_ms)
             self.whole_from = latest - latest % MINUTE_MS + MINUTE_MS
+        if self._is_late(self._newest.start):
+            self._ask_again()
         symbol = event.sym
         known = self._symbols.get(symbol)
         if known is not True and not self._admit(symbol, known, event):
             return
         moment = event.t if isinstance(event, Trade) else event.s
         start = moment - moment % MINUTE_MS
-        if start + MINUTE_MS + LATE_MS < max(self.clock_ms, self._closed_to_ms):
+        if self._is_late(start):
             self.late_events += 1
             self._refuse("late", "its minute ended more than 15 minutes before the stream's time", event)
             return
@@ -261,7 +270,7 @@ class BarBuilder:
             page = self._pages[start] = Page(start, extended=not self.sessions.is_regular(start))
         minute = page.minutes.get(symbol)
         if minute is None:
-            minute = page.open(symbol, whole=self.whole_from is not None and start >= self.whole_from)
+            minute = self._open(page, symbol, whole=self._is_whole(start))
         if isinstance(event, MinuteAggregate):
             if self._fold_vendor(minute, event):
                 self._due[symbol, start] = minute
@@ -269,22 +278,17 @@ class BarBuilder:
             if page.add(minute, event, self._refuse):
                 self._due[symbol, start] = minute
         else:
-            page.take(minute, event)
-            self._idle_until_ms = 0
-            self._trust(page, minute, event)
-
-    def _trust(self, page: Page, minute: Minute, event: Trade | SecondAggregate) -> None:
-        """Of the newest minute, take further events of this kind and symbol without asking."""
-        if page.start > self._newest.start:
-            self._ask_again()
-            self._newest = page
-        if page is self._newest:
-            (self._trade_slots if isinstance(event, Trade) else self._second_slots)[minute.symbol] = minute.slot
-
-    def _distrust(self, symbol: str) -> None:
-        """Ask about each further event of this symbol's newest minute."""
-        self._trade_slots.pop(symbol, None)
-        self._second_slots.pop(symbol, None)
+            if start > self._newest.start:
+                self._ask_again()
+                self._newest = page
+            if page is self._newest:
+                page.trust(minute, event)
+                if type(event) is SecondAggregate and page.take_seconds((event,), lambda: (event,)):
+                    return
+                if frame is not None and page.take_trades(iter((event,)))[0] is None:
+                    page.keep(frame, place, [event])
+                    return
+            page.add(minute, event, self._refuse)
 
     def _admit(self, symbol: str, known: bool | None, event: Event) -> bool:
         """Look at a symbol once: exchange test tickers are dropped, what is no symbol is refused."""
@@ -317,7 +321,7 @@ class BarBuilder:
         if minute.vendor is not None and content < minute.vendor_content:
             return False
         if minute.start == self._newest.start:
-            self._distrust(minute.symbol)
+            self._newest.distrust(minute.symbol)
         minute.vendor_content = content
         minute.vendor = BarSnapshot(
             symbol=aggregate.sym,
@@ -349,8 +353,8 @@ class BarBuilder:
         """
         self._now_ms = max(self._now_ms, now_ms)
         self._closed_to_ms = max(self._closed_to_ms, now_ms)
-        if self._unfolded > UNFOLDED:
-            self._fold_pages()
+        if self._waiting > WAITING:
+            self._settle()
         if now_ms < self._idle_until_ms and not self._due:
             return []
         due, self._due = self._due, {}
@@ -382,15 +386,13 @@ class BarBuilder:
         """Close these minutes, or look at closed ones again; return the bars that are news, by symbol."""
         if len(minutes) >= len(page.forming) and page.forming.keys() <= minutes.keys():
             page.forming.clear()
-            page.moved.clear()
             if page is self._newest:
                 self._ask_again()
         else:
             for symbol in minutes:
                 page.forming.pop(symbol, None)
-                page.moved.pop(symbol, None)
                 if page is self._newest:
-                    self._distrust(symbol)
+                    page.distrust(symbol)
         bars = []
         for _, minute in sorted(minutes.items()):
             minute.closed = True
@@ -416,18 +418,18 @@ class BarBuilder:
 
     def moving(self) -> list[BarSnapshot]:
         """Return the forming bars that moved since the last call."""
-        self._fold_pages()
+        self._waiting = 0  # whose sums have grown has them looked at now
         bars = []
         for page in self._pages.values():
-            if page.moved:
-                moved, page.moved = page.moved, {}
-                bars += [bar for minute in moved.values() if (bar := minute.bar()) is not None]
+            page.fold(self._refuse)
+            bars += [bar for minute in page.forming.values() if (bar := minute.moving()) is not None]
         return bars
 
-    def _fold_pages(self) -> None:
-        self._unfolded = 0
+    def _settle(self) -> None:
+        self._waiting = 0
         for page in self._pages.values():
             page.fold(self._refuse)
+            page.settle()
 
     def finish(self) -> list[BarSnapshot]:
         """Return all that is left of an unbroken line that has ended: its last minutes are whole."""

@@ -2,22 +2,24 @@
 One minute of one symbol as a set of components keyed by identity, and its bar as a function of that set. Pure: no clock, no I/O, no Django.
 
 A trade's identity is its sequence number, a second's its start. Repeats, order and restarts cannot change a set. Components that come in the order
-of their identities, as nearly all do, stand in the columns of page.py; a set takes them back from there at the first one that does not.
+of their identities, as nearly all do, are remembered by page.py; a set takes them back from there at the first one that does not.
 """
 
 import math
 from collections.abc import Callable, Iterable
+from typing import Generic, TypeVar
 
 import msgspec
 
 from marketdata.bars.sizes import BadSizeError, known_units
 from marketdata.bars.snapshot import BarSnapshot
 from marketdata.feed.conditions import HIGH_LOW, OPEN_CLOSE, VOLUME, eligibility
-from marketdata.feed.events import SecondAggregate, Trade
+from marketdata.feed.events import LATEST_MS, SecondAggregate, Trade
 
 PARTIAL, SECONDS, TRADES, VENDOR = 10, 20, 25, 30  # ranks of PRODUCT A3, the same numbers as models.Source
 SECOND_MS = 1_000
 HIGHEST_PRICE = 10**7
+BEFORE_ALL = -(1 << 128)  # no identity of a feed is smaller
 
 Refuse = Callable[[str, str, Trade | SecondAggregate], None]
 """Takes reason, detail and the event that was refused."""
@@ -26,185 +28,198 @@ TradePart = tuple[int, float, int, int]
 """Size in 1/SHARE shares, price, time in Unix ms, what it may update: of two contents of one identity the larger stays."""
 
 SecondPart = tuple[float, int, float, float, float, float, float]
-"""The day's volume, size in 1/SHARE shares, high, −low, close, open: of two contents the larger stays. Behind them the mean price."""
-
-Mark = tuple[int, int, float]
-"""Time, sequence number and price of a trade that may set open and close."""
+"""The day's volume, size in 1/SHARE shares, high, −low, close, open, mean price: of two contents the larger stays."""
 
 
-# The classes below are not tracked by the garbage collector, which would look at each of tens of thousands again and again: they form no cycles.
+Part = TypeVar("Part", TradePart, SecondPart)
 
 
-class TradeSet(msgspec.Struct, gc=False, eq=False):
+class Components(Generic[Part]):
     """
-    The trades of one minute as a set, with the running values of its bar.
+    The components of one minute as a set by identity, with the running values of its bar.
 
-    `parts` has, by sequence number, those that do not stand in columns; `listed`: all of them. `last`: the largest number. `version` is the
-    number of components, which only grows with the set; `count` and `volume` (1/SHARE shares) are of the trades that count as volume.
+    While identities grow, page.py keeps the running values itself and remembers elsewhere where the components stand. `parts` has those added one
+    by one, and all of them once `listed`. `last`: the largest identity; `volume` is in 1/SHARE shares; `values` are price × size of the latest
+    that count as volume, `counted` is how many stand behind `value` already.
     """
 
-    parts: dict[int, TradePart] | None = None
-    listed: bool = False
-    last: float = -math.inf
-    high: float = 0.0
-    low: float = math.inf
-    first: Mark | None = None
-    final: Mark | None = None
-    volume: int = 0
-    count: int = 0
-    version: int = 0
-    value: float = 0.0
-    value_rest: float = 0.0
+    __slots__ = ("counted", "high", "last", "listed", "low", "parts", "rest", "value", "values", "volume")
 
-    def add(self, number: int, part: TradePart, earlier: Callable[[], Iterable[tuple[int, TradePart]]]) -> bool:
-        """Add one trade, whatever its sequence number; return whether the set changed. `earlier` gives those that stand in columns."""
+    def __init__(self) -> None:
+        self.parts: dict[int, Part] | None = None
+        self.listed = False
+        self.values: list[float] = []
+        self._empty()
+
+    def _empty(self) -> None:
+        self.last = BEFORE_ALL
+        self.high, self.low = 0.0, math.inf
+        self.volume = self.counted = 0
+        self.value = self.rest = 0.0
+        self.values.clear()
+
+    def _fold(self, identity: int, part: Part) -> None:
+        """Add one component to the running values."""
+        raise NotImplementedError
+
+    def add(self, identity: int, part: Part, elsewhere: Callable[[], Iterable[tuple[int, Part]]]) -> bool:
+        """Add one component, whatever its identity; return whether the set may have changed. `elsewhere` gives those that are remembered there."""
         parts = self.parts = {} if self.parts is None else self.parts
-        if number <= self.last:
+        known = None
+        if identity <= self.last:
             if not self.listed:  # from now on every identity can be looked up
                 self.listed = True
-                self.parts = parts = {**dict(earlier()), **parts}
-            known = parts.get(number)
-            if known is not None:
-                if part <= known:
-                    return False
-                parts[number] = part
+                _merge(parts, elsewhere())
+                _merge(parts, [(identity, part)])
                 self._rebuild(parts)
                 return True
-        parts[number] = part
-        self._fold(number, part)
+            known = parts.get(identity)
+            if known is not None and part <= known:
+                return False
+        parts[identity] = part
+        if known is None:
+            self._fold(identity, part)
+        else:
+            self._rebuild(parts)
         return True
 
-    def _rebuild(self, parts: dict[int, TradePart]) -> None:
-        fresh = TradeSet(parts, listed=True)
-        for number, part in parts.items():
-            fresh._fold(number, part)
-        for name in self.__struct_fields__:
-            setattr(self, name, getattr(fresh, name))
+    def remember(self, identity: int, part: Part) -> None:
+        """Keep a component that the running values know already and that nobody else can remember."""
+        self.parts = {} if self.parts is None else self.parts
+        _merge(self.parts, [(identity, part)])
 
-    def _fold(self, number: int, part: TradePart) -> None:
+    def _rebuild(self, parts: dict[int, Part]) -> None:
+        self._empty()
+        for identity, part in parts.items():
+            self._fold(identity, part)
+
+    @property
+    def count(self) -> int:
+        """The number of components that count as volume."""
+        return self.counted + len(self.values)
+
+    def settle(self) -> None:
+        """Put what `values` come to behind `value`."""
+        if self.values:
+            self.counted += len(self.values)
+            self.value, self.rest = _total(self.value, self.rest, self.values)
+            self.values.clear()
+
+    def vwap(self) -> float | None:
+        """Return the mean price by volume."""
+        self.settle()
+        return round(self.value / self.volume, 6) if self.volume else None
+
+
+class TradeSet(Components[TradePart]):
+    """The trades of one minute by sequence number. Of those that may set open and close the first and the last; `silent` do not count as volume."""
+
+    __slots__ = ("final_at", "final_number", "final_price", "first_at", "first_number", "first_price", "silent")
+
+    def _empty(self) -> None:
+        super()._empty()
+        self.first_at, self.first_number, self.first_price = LATEST_MS, 0, 0.0
+        self.final_at, self.final_number, self.final_price = 0, 0, 0.0
+        self.silent = 0
+
+    def _fold(self, identity: int, part: TradePart) -> None:
         size, price, at, flags = part
-        high, low = (price, price) if flags & HIGH_LOW else (0.0, math.inf)
-        mark = (at, number, price) if flags & OPEN_CLOSE else None
-        count = 1 if flags & VOLUME else 0
-        self.add_run(1, number, high, low, mark, mark, count, size * count, [price * size] * count)
+        self.last = max(self.last, identity)
+        if flags & HIGH_LOW:
+            self.high = max(self.high, price)
+            self.low = min(self.low, price)
+        if flags & OPEN_CLOSE:
+            if (at, identity) < (self.first_at, self.first_number):
+                self.first_at, self.first_number, self.first_price = at, identity, price
+            if (at, identity) > (self.final_at, self.final_number):
+                self.final_at, self.final_number, self.final_price = at, identity, price
+        if flags & VOLUME:
+            self.volume += size
+            self.values.append(price * size)
+        else:
+            self.silent += 1
 
-    def add_run(
-        self, number: int, last: int, high: float, low: float, first: Mark | None, final: Mark | None, count: int, volume: int,
-        values: list[float],
-    ) -> None:  # fmt: skip
-        """Add what `number` new trades come to together; `count`, `volume` and `values` (price × size) are of those that count as volume."""
-        self.version += number
-        if last > self.last:
-            self.last = last
-        if high > self.high:
-            self.high = high
-        if low < self.low:
-            self.low = low
-        if first is not None and (self.first is None or first < self.first):
-            self.first = first
-        if final is not None and (self.final is None or final > self.final):
-            self.final = final
-        self.count += count
-        self.volume += volume
-        if values:
-            self.value, self.value_rest = _total(self.value, self.value_rest, values)
+    @property
+    def version(self) -> int:
+        """The number of trades, which only grows with the set."""
+        return self.count + self.silent
 
     @property
     def priced(self) -> bool:
         """Whether a trade set open and close: without one there is no bar."""
-        return self.first is not None
+        return self.final_at > 0
 
     @property
     def prices(self) -> tuple[float, float, float, float] | None:
         """Return open, high, low, close; None where no trade may set open and close."""
-        if self.first is None or self.final is None:
+        if not self.priced:
             return None
-        opened, closed = self.first[2], self.final[2]
+        opened, closed = self.first_price, self.final_price
         return opened, max(self.high, opened, closed), min(self.low, opened, closed), closed
 
-    def vwap(self) -> float | None:
-        """Return the mean price by volume."""
-        return round(self.value / self.volume, 6) if self.volume else None
 
-
-class SecondSet(msgspec.Struct, gc=False, eq=False):
+class SecondSet(Components[SecondPart]):
     """
-    The second aggregates of one minute as a set, with the running values of its bar.
+    The second aggregates of one minute by the start of the second; `accumulated` is the sum of the day's volumes that they name.
 
-    `parts` has, by start of the second, those that do not stand in columns; `listed`: all of them. `volume` is in 1/SHARE shares.
+    Its mean price by volume is of each second's own where it names one that can be, else its close.
     """
 
-    parts: dict[int, SecondPart] | None = None
-    listed: bool = False
-    first: float = math.inf
-    last: float = -math.inf
-    open: float = 0.0
-    high: float = 0.0
-    low: float = math.inf
-    close: float = 0.0
-    volume: int = 0
-    number: int = 0
-    accumulated: float = 0.0
-    value: float = 0.0
-    value_rest: float = 0.0
+    __slots__ = ("accumulated", "close", "first", "open")
 
-    def add(self, start: int, part: SecondPart, earlier: Callable[[], Iterable[tuple[int, SecondPart]]]) -> bool:
-        """Add one second, whatever its start; return whether the set changed. `earlier` gives those that stand in columns."""
-        parts = self.parts = {} if self.parts is None else self.parts
-        if start <= self.last:
-            if not self.listed:
-                self.listed = True
-                self.parts = parts = {**dict(earlier()), **parts}
-            known = parts.get(start)
-            if known is not None:
-                if part[:6] <= known[:6]:
-                    return False
-                parts[start] = part
-                self._rebuild(parts)
-                return True
-        parts[start] = part
-        self._fold(start, part)
-        return True
+    def _empty(self) -> None:
+        super()._empty()
+        self.first = LATEST_MS
+        self.open = self.close = self.accumulated = 0.0
 
-    def _rebuild(self, parts: dict[int, SecondPart]) -> None:
-        fresh = SecondSet(parts, listed=True)
-        for start, part in parts.items():
-            fresh._fold(start, part)
-        for name in self.__struct_fields__:
-            setattr(self, name, getattr(fresh, name))
-
-    def _fold(self, start: int, part: SecondPart) -> None:
+    def _fold(self, identity: int, part: SecondPart) -> None:
         accumulated, size, high, low, close, opened, mean = part
-        self.add_run(1, start, start, opened, high, -low, close, size, accumulated, [mean * size])
+        if identity < self.first:
+            self.first, self.open = identity, opened
+        if identity > self.last:
+            self.last, self.close = identity, close
+        self.high = max(self.high, high)
+        self.low = min(self.low, -low)
+        self.volume += size
+        self.accumulated += accumulated
+        self.values.append(mean * size)
 
     def add_run(
-        self, number: int, first: int, last: int, opened: float, high: float, low: float, close: float, volume: int, accumulated: float,
+        self,
+        first: int,
+        last: int,
+        opened: float,
+        high: float,
+        low: float,
+        close: float,
+        volume: int,
+        accumulated: float,
         values: list[float],
-    ) -> None:  # fmt: skip
-        """Add what `number` new seconds from `first` to `last` come to together; `values` are mean price × size of each."""
-        self.number += number
+    ) -> None:
+        """Add what new seconds from `first` to `last`, all later than those before, come to together; `values` are mean price × size of each."""
         if first < self.first:
-            self.first = first
-            self.open = opened
-        if last > self.last:
-            self.last = last
-            self.close = close
+            self.first, self.open = first, opened
+        self.last, self.close = last, close
         if high > self.high:
             self.high = high
         if low < self.low:
             self.low = low
         self.volume += volume
         self.accumulated += accumulated
-        self.value, self.value_rest = _total(self.value, self.value_rest, values)
+        self.values += values
 
     @property
     def version(self) -> int:
         """Components first, then the accumulated volume they name: both only grow with the set."""
-        return (self.number << 56) | (int(self.accumulated) & ((1 << 56) - 1))
+        return (self.count << 56) | (int(self.accumulated) & ((1 << 56) - 1))
 
-    def vwap(self) -> float | None:
-        """Return the mean price by volume, of each second's own where it names one that can be, else its close."""
-        return round(self.value / self.volume, 6) if self.volume else None
+
+def _merge(parts: dict[int, Part], others: Iterable[tuple[int, Part]]) -> None:
+    """Unite two sets: of two contents of one identity the larger stays."""
+    for identity, part in others:
+        known = parts.get(identity)
+        if known is None or part > known:
+            parts[identity] = part
 
 
 def _total(value: float, rest: float, summands: list[float]) -> tuple[float, float]:
@@ -247,7 +262,8 @@ class Minute(msgspec.Struct, gc=False, eq=False):
     """
     One minute of one symbol: what was seen, and what was last handed out.
 
-    `slot`: its number on its page; `whole`: the line was up when it began, `broken`: and fell before it was closed.
+    `slot`: its number on its page; `whole`: the line was up when it began, `broken`: and fell before it was closed. `given`: the bar last handed out;
+    `told`: as it was last told while it formed; `moved`: perhaps it changed since then, though no identity grew.
     """
 
     symbol: str
@@ -261,6 +277,21 @@ class Minute(msgspec.Struct, gc=False, eq=False):
     vendor: BarSnapshot | None = None
     vendor_content: tuple[float, ...] = ()
     given: BarSnapshot | None = None
+    told: BarSnapshot | None = None
+    told_last: int = 0
+    moved: bool = False
+
+    def moving(self) -> BarSnapshot | None:
+        """Return the bar as it forms, if it is another than this last returned."""
+        last = (0 if self.trades is None else self.trades.last) + (0 if self.seconds is None else self.seconds.last)
+        if not self.moved and last == self.told_last:
+            return None
+        self.told_last, self.moved = last, False
+        if self.trades is not None:
+            self.trades.settle()
+        bar, told = self.bar(), self.told
+        self.told = bar
+        return None if bar == told else bar
 
     def bar(self) -> BarSnapshot | None:
         """Return the best bar that the minute has now, or None without a price."""
@@ -269,7 +300,7 @@ class Minute(msgspec.Struct, gc=False, eq=False):
         complete = self.whole and not self.broken
         if self.trades is not None and (prices := self.trades.prices) is not None:
             return self._of(self.trades, prices, TRADES if complete else PARTIAL, self.trades.count)
-        if self.seconds is not None and self.seconds.number:
+        if self.seconds is not None and self.seconds.count:
             seconds = self.seconds
             return self._of(seconds, (seconds.open, seconds.high, seconds.low, seconds.close), SECONDS if complete else PARTIAL, None)
         return None

@@ -1,22 +1,24 @@
 """
 All minutes that begin at one moment. Pure: no clock, no I/O, no Django.
 
-Nearly every event is only one more of an open minute. Such events wait here in the order of their arrival, become columns by the thousand, and are
-folded all symbols at once when somebody looks. What was folded stays in columns, sorted by symbol: 45 bytes a trade, 70 a second.
+Nearly every event is only one more of an open minute, and larger in its identity than those before. Such a trade goes into the running values at once,
+and is remembered in its frame as it came, which costs nothing, or, of a busy minute, in columns. Such a second waits in columns, and all symbols of
+a minute are folded at once when somebody looks. The first event whose identity does not grow has its minute's components read from there.
 """
 
 import math
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from marketdata.bars import blocks
+from marketdata.bars.blocks import Columns, Kept, floats, integers
 from marketdata.bars.minute import (
     HIGHEST_PRICE,
     SECOND_MS,
-    Mark,
     Minute,
     Refuse,
     SecondPart,
@@ -26,241 +28,197 @@ from marketdata.bars.minute import (
     second_part,
     trade_part,
 )  # fmt: skip
-from marketdata.bars.sizes import KNOWN
-from marketdata.feed.conditions import HIGH_LOW, KNOWN_EXTENDED, KNOWN_REGULAR, OPEN_CLOSE, VOLUME
-from marketdata.feed.events import SecondAggregate, Trade
+from marketdata.bars.sizes import KNOWN, BadSizeError, known_units
+from marketdata.bars.snapshot import MINUTE_MS
+from marketdata.feed.conditions import ALL, HIGH_LOW, KNOWN_EXTENDED, KNOWN_REGULAR, OPEN_CLOSE, VOLUME, eligibility
+from marketdata.feed.decode import decode
+from marketdata.feed.events import Event, SecondAggregate, Trade
 
-CHUNK = 1_000  # events that wait as objects: few enough to stay in the cache, and columns are made many at a time
-LARGEST_SUM = 2.0**62  # of sizes that are added up in machine integers
+Source = Callable[[], Sequence[SecondAggregate]]
+"""Reads again what was taken."""
 
-Column = npt.NDArray[Any]
-Columns = tuple[Column, ...]
-"""Columns of equal length; the first is the slot of the minute that a row belongs to, the second its identity there."""
+FRAME_BYTES = 1_000_000  # of frames that a page keeps as they came
+CHUNK = 1_000  # events that wait: few enough to stay in the cache, and columns are made many at a time
 
 
-class Kept:
-    """Rows that were folded, sorted by slot; few blocks, however small the pieces that come."""
+class Waiting:
+    """
+    Seconds that were taken, as columns that grow frame by frame while its objects are in the processor's cache.
+
+    Nothing was asked about them yet but their time and whether their size can be read: of one that cannot the size is negative.
+    """
 
     def __init__(self) -> None:
-        self._blocks: list[Columns] = []
+        self._slots, self._starts, self._sizes = bytearray(), bytearray(), bytearray()
+        self._opened, self._high, self._low, self._close = bytearray(), bytearray(), bytearray(), bytearray()
+        self._accumulated, self._mean = bytearray(), bytearray()
+        self._sources: list[Source] = []
 
-    def add(self, block: Columns) -> None:
-        """Keep one more block."""
-        blocks = self._blocks
-        if not len(block[0]):
-            return
-        blocks.append((block[0].astype(np.int32), *block[1:]))
-        while len(blocks) > 1 and len(blocks[-2][0]) <= 2 * len(blocks[-1][0]):
-            joined = [np.concatenate(pair) for pair in zip(blocks.pop(-2), blocks.pop(), strict=True)]
-            order = np.argsort(joined[0], kind="stable")
-            blocks.append(tuple(column[order] for column in joined))
+    def __len__(self) -> int:
+        return len(self._mean) // 8
 
-    def of(self, slot: int) -> Iterator[tuple[Any, ...]]:
-        """Yield the rows of one minute, without the slot."""
-        for block in self._blocks:
-            yield from _rows(block, *np.searchsorted(block[0], (slot, slot + 1)).tolist())
+    def add(self, seconds: Sequence[SecondAggregate], starts: list[int], slots: list[int], source: Source) -> None:
+        """Add seconds of the minutes with these slots. struct.error, and nothing added, where a size has no place in 64 bits."""
+        whole, floating = _packers(len(seconds))
+        try:
+            sizes = whole(*map(KNOWN.get, [second.v if second.dv is None else second.dv for second in seconds]))
+        except struct.error:  # one that was not met before, or too large
+            sizes = whole(*_sizes(seconds))
+        try:
+            means = floating(*[second.vw for second in seconds])
+        except struct.error:
+            means = floating(*[math.nan if second.vw is None else second.vw for second in seconds])
+        self._sizes += sizes
+        self._mean += means
+        self._slots += whole(*slots)
+        self._starts += whole(*starts)
+        self._opened += floating(*[second.o for second in seconds])
+        self._high += floating(*[second.h for second in seconds])
+        self._low += floating(*[second.l for second in seconds])
+        self._close += floating(*[second.c for second in seconds])
+        self._accumulated += floating(*[second.av for second in seconds])
+        self._sources.append(source)
+
+    def columns(self) -> Columns:
+        """Return slot, start, open, high, low, close, the day's volume, mean price and size."""
+        slots, starts, sizes = (np.frombuffer(column, np.dtype("l")) for column in (self._slots, self._starts, self._sizes))
+        opened, high, low, close, accumulated, mean = (
+            np.frombuffer(column, np.float64)
+            for column in (self._opened, self._high, self._low, self._close, self._accumulated, self._mean)
+        )
+        return slots, starts, opened, high, low, close, accumulated, np.where((mean > 0) & (mean < HIGHEST_PRICE), mean, close), sizes
+
+    def seconds(self) -> list[SecondAggregate]:
+        """Return the seconds as they came."""
+        return [second for source in self._sources for second in source()]
 
 
 class Page:
-    """The minutes of one moment by symbol, and the events of theirs that are not folded yet."""
+    """The minutes of one moment by symbol, and what is remembered of their events."""
 
     def __init__(self, start: int, *, extended: bool) -> None:
         self.start = start
-        self.extended = extended  # outside the regular session
         self.minutes: dict[str, Minute] = {}
         self.forming: dict[str, Minute] = {}  # not closed yet
-        self.moved: dict[str, Minute] = {}  # of those, what changed since somebody asked
+        # Of the symbols about whose next trade or second nothing is to be asked but its content
+        self._trade_sets: dict[str, TradeSet] = {}
+        self._second_slots: dict[str, int] = {}
+        self._extended = extended  # outside the regular session
         self._by_slot: list[Minute] = []
-        self.trades: list[Trade] = []  # taken in, no columns yet
-        self.trade_slots: list[int] = []
-        self.seconds: list[SecondAggregate] = []
-        self.second_slots: list[int] = []
-        self._trade_columns: list[Columns] = []  # not folded yet
-        self._second_columns: list[Columns] = []
-        self._kept_trades = Kept()
+        self._waiting = Waiting()
+        self._second_columns: list[Columns] = []  # not folded yet
         self._kept_seconds = Kept()
+        self._frames: list[bytes | str] = []  # as they came, with trades that were taken
+        self._places: list[int] = []  # of the last event of each that was seen here
+        self._frame_bytes = 0
+        self._trades: list[Trade] = []  # taken, from frames that are not kept
+        self._kept_trades = Kept()
 
     def open(self, symbol: str, *, whole: bool) -> Minute:
         """Return a new minute of the symbol."""
-        minute = self.minutes[symbol] = Minute(symbol, self.start, len(self._by_slot), whole)
+        minute = self.minutes[symbol] = self.forming[symbol] = Minute(symbol, self.start, len(self._by_slot), whole)
         self._by_slot.append(minute)
         return minute
 
     # -- one by one ---------------------------------------------------------------------------------------------------------------
 
-    def take(self, minute: Minute, event: Trade | SecondAggregate) -> None:
-        """Take one event of an open minute; it is folded when somebody looks."""
-        self.forming[minute.symbol] = minute
-        if isinstance(event, Trade):
-            self.trades.append(event)
-            self.trade_slots.append(minute.slot)
-        else:
-            self.seconds.append(event)
-            self.second_slots.append(minute.slot)
-
     def add(self, minute: Minute, event: Trade | SecondAggregate, refuse: Refuse) -> bool:
-        """Fold one event in at once; return whether that changed its minute. What cannot be goes to `refuse`."""
+        """Add one event, whatever its identity; return whether its minute may have changed. What cannot be goes to `refuse`."""
         if isinstance(event, Trade):
-            part = trade_part(event, extended=self.extended, refuse=refuse)
-            return part is not None and self._add_trade(minute, event.q, part)
-        second = second_part(event, refuse)
-        return second is not None and self._add_second(minute, event.s, second)
+            part = trade_part(event, extended=self._extended, refuse=refuse)
+            changed = part is not None and self._add_trade(minute, event.q, part)
+        else:
+            second = second_part(event, refuse)
+            changed = second is not None and self._add_second(minute, event.s, second)
+        minute.moved = minute.moved or changed
+        return changed
 
     def _add_trade(self, minute: Minute, number: int, part: TradePart) -> bool:
-        if minute.trades is None:
-            minute.trades = TradeSet()
-        return minute.trades.add(number, part, lambda: _trade_parts(self._kept_trades.of(minute.slot)))
+        trades = minute.trades = TradeSet() if minute.trades is None else minute.trades
+        changed = trades.add(number, part, lambda: self._trades_of(minute))
+        if trades.listed:
+            self._trade_sets.pop(minute.symbol, None)
+        return changed
 
     def _add_second(self, minute: Minute, start: int, part: SecondPart) -> bool:
-        if minute.seconds is None:
-            minute.seconds = SecondSet()
-        return minute.seconds.add(start, part, lambda: _second_parts(self._kept_seconds.of(minute.slot)))
+        seconds = minute.seconds = SecondSet() if minute.seconds is None else minute.seconds
+        return seconds.add(start, part, lambda: self._seconds_of(minute))
 
-    # -- many at once -------------------------------------------------------------------------------------------------------------
+    def trust(self, minute: Minute, event: Trade | SecondAggregate) -> None:
+        """From now on take events of this kind and symbol without asking."""
+        if isinstance(event, Trade):
+            trades = minute.trades = TradeSet() if minute.trades is None else minute.trades
+            if not trades.listed:
+                self._trade_sets[minute.symbol] = trades
+        else:
+            self._second_slots[minute.symbol] = minute.slot
+
+    def trusts_seconds(self, symbol: str) -> bool:
+        """Return whether nothing is to be asked about the next second of this symbol."""
+        return symbol in self._second_slots
+
+    def distrust(self, symbol: str) -> None:
+        """Ask about each further event of this symbol."""
+        self._trade_sets.pop(symbol, None)
+        self._second_slots.pop(symbol, None)
+
+    def distrust_all(self) -> None:
+        """Ask about the next event of each symbol."""
+        self._trade_sets.clear()
+        self._second_slots.clear()
+
+    # -- seconds: columns -------------------------------------------------------------------------------------------------------
+
+    def take_seconds(self, seconds: Sequence[SecondAggregate], source: Source) -> int:
+        """Take seconds of which nothing is to be asked, and return when the latest was over (Unix ms); else take none and return 0."""
+        starts = [second.s for second in seconds]
+        slots = list(map(self._second_slots.get, [second.sym for second in seconds]))
+        latest = max(starts)
+        if None in slots or latest >= self.start + MINUTE_MS or min(starts) < self.start:
+            return 0
+        try:
+            self._waiting.add(seconds, starts, slots, source)  # type: ignore[arg-type]
+        except struct.error:
+            return 0
+        return latest + SECOND_MS
 
     def gather(self, refuse: Refuse) -> None:
-        """Make columns of what waits as objects, once it is enough. What cannot be goes to `refuse`."""
-        if len(self.trades) >= CHUNK:
-            self._gather_trades(refuse)
-        if len(self.seconds) >= CHUNK:
-            self._gather_seconds(refuse)
+        """Make columns of the seconds that wait, once they are enough. What cannot be goes to `refuse`."""
+        if len(self._waiting) >= CHUNK:
+            self._gather(refuse)
 
     def fold(self, refuse: Refuse) -> None:
-        """Fold in all that was taken; the minutes that changed are in `moved`, if they are forming."""
-        if self.trades:
-            self._gather_trades(refuse)
-        if self.seconds:
-            self._gather_seconds(refuse)
-        if self._trade_columns:
-            columns, self._trade_columns = self._trade_columns, []
-            self._fold_trades(_joined(columns))
+        """Fold in all seconds that were taken."""
+        if len(self._waiting):
+            self._gather(refuse)
         if self._second_columns:
-            columns, self._second_columns = self._second_columns, []
-            self._fold_seconds(_joined(columns))
+            taken, self._second_columns = self._second_columns, []
+            self._fold_seconds(blocks.joined(taken))
 
-    def _note(self, minute: Minute) -> None:
-        if not minute.closed:
-            self.moved[minute.symbol] = minute
-
-    def _gather_trades(self, refuse: Refuse) -> None:
-        """Make columns of the trades that wait. Those that no column can hold are folded at once."""
-        trades, slots = self.trades.copy(), self.trade_slots.copy()
-        self.trades.clear()
-        self.trade_slots.clear()
-        sizes = list(map(KNOWN.get, [trade.s if trade.ds is None else trade.ds for trade in trades]))
-        flags = list(map((KNOWN_EXTENDED if self.extended else KNOWN_REGULAR).get, [trade.c for trade in trades]))
-        if None in sizes or None in flags:
-            known = [size is not None and may is not None for size, may in zip(sizes, flags, strict=True)]
-            for place in reversed([place for place, is_known in enumerate(known) if not is_known]):
-                part = trade_part(trades[place], extended=self.extended, refuse=refuse)
-                if part is None:
-                    del trades[place], slots[place], sizes[place], flags[place]
-                else:
-                    sizes[place], flags[place] = part[0], part[3]
-        try:
-            columns = (
-                _integers(slots), _integers([trade.q for trade in trades]), _integers([trade.t for trade in trades]),
-                _floats([trade.p for trade in trades]), _integers(sizes), _integers(flags),
-            )  # fmt: skip
-        except struct.error:  # a number beyond 64 bits
-            self._one_by_one(trades, slots, refuse)
-        else:
-            if trades:
-                self._trade_columns.append(columns)
-
-    def _gather_seconds(self, refuse: Refuse) -> None:
-        """Make columns of the seconds that wait; otherwise like `_gather_trades`."""
-        seconds, slots = self.seconds.copy(), self.second_slots.copy()
-        self.seconds.clear()
-        self.second_slots.clear()
-        sizes = list(map(KNOWN.get, [second.v if second.dv is None else second.dv for second in seconds]))
-        start, opened, high, low, close = _columns_of(seconds)
-        right = (low <= opened) & (opened <= high) & (low <= close) & (close <= high) & (start % SECOND_MS == 0)
-        if None in sizes or not right.all():
-            asked = {place for place, size in enumerate(sizes) if size is None}.union(np.flatnonzero(~right).tolist())
-            for place in sorted(asked, reverse=True):
-                part = second_part(seconds[place], refuse)
-                if part is None:
-                    del seconds[place], slots[place], sizes[place]
-                else:
-                    sizes[place] = part[1]
-            start, opened, high, low, close = _columns_of(seconds)
-        mean = _floats([math.nan if second.vw is None else second.vw for second in seconds])
-        mean = np.where((mean > 0) & (mean < HIGHEST_PRICE), mean, close)
-        accumulated = _floats([second.av for second in seconds])
-        try:
-            columns = (_integers(slots), start, opened, high, low, close, accumulated, mean, _integers(sizes))
-        except struct.error:  # a number beyond 64 bits
-            self._one_by_one(seconds, slots, refuse)
-        else:
-            if seconds:
-                self._second_columns.append(columns)
-
-    def _one_by_one(self, events: Sequence[Trade | SecondAggregate], slots: list[int], refuse: Refuse) -> None:
-        for slot, event in zip(slots, events, strict=True):
-            minute = self._by_slot[slot]
-            if self.add(minute, event, refuse):
-                self._note(minute)
-
-    def _fold_trades(self, taken: Columns) -> None:
-        rows, starts, ends, broken = _by_minute(taken)
-        slots, numbers, times, prices, sizes, flags = rows
-        broken |= _falls(times[1:] >= times[:-1], starts)
-        shared = int(np.bitwise_and.reduce(flags))  # what all of them may update
-        first, final = _marks(rows, starts, ends, every=bool(shared & OPEN_CLOSE))
-        may_range = None if shared & HIGH_LOW else (flags & HIGH_LOW) != 0
-        high = np.maximum.reduceat(prices if may_range is None else np.where(may_range, prices, 0.0), starts).tolist()
-        low = np.minimum.reduceat(prices if may_range is None else np.where(may_range, prices, math.inf), starts).tolist()
-        values = prices * sizes
-        if shared & VOLUME:
-            value_ends = ends
-        else:
-            counts = (flags & VOLUME) != 0
-            values, sizes = values[counts], np.where(counts, sizes, 0)
-            value_ends = np.cumsum(counts)[ends - 1]
-        volume = _sums(sizes, starts)
-        all_values = values.tolist()
-        alone: list[tuple[int, int]] = []  # what stands in a minute's own set
-        by_slot, moved = self._by_slot, self.moved
-        value_end = 0
-        runs = zip(
-            slots[starts].tolist(), starts.tolist(), ends.tolist(), numbers[starts].tolist(), numbers[ends - 1].tolist(), value_ends.tolist(),
-            strict=True,
-        )  # fmt: skip
-        for place, (slot, lo, hi, lowest, largest, valued) in enumerate(runs):
-            value_start, value_end = value_end, valued
-            minute = by_slot[slot]
-            trades = minute.trades
-            if trades is None:
-                trades = minute.trades = TradeSet()
-            if lowest <= trades.last or place in broken:
-                alone.append((lo, hi))
-                news = [self._add_trade(minute, *each) for each in _trade_parts(_rows(rows, lo, hi))]
-                if any(news):
-                    self._note(minute)
-                continue
-            trades.add_run(
-                hi - lo, largest, high[place], low[place], first[place], final[place], value_end - value_start, volume[place],
-                all_values[value_start:value_end],
-            )  # fmt: skip
-            if not minute.closed:
-                moved[minute.symbol] = minute
-            if trades.listed and trades.parts is not None:
-                alone.append((lo, hi))
-                trades.parts.update(_trade_parts(_rows(rows, lo, hi)))
-        self._kept_trades.add(_without(rows, alone))
+    def _gather(self, refuse: Refuse) -> None:
+        waiting, self._waiting = self._waiting, Waiting()
+        taken = waiting.columns()
+        _, start, opened, high, low, close, _, _, sizes = taken
+        right = (low <= opened) & (opened <= high) & (low <= close) & (close <= high) & (start % SECOND_MS == 0) & (sizes >= 0)
+        if not right.all():
+            seconds = waiting.seconds()
+            for place in np.flatnonzero(~right).tolist():
+                second_part(seconds[place], refuse)  # says why
+            taken = tuple(column[right] for column in taken)
+        if len(taken[0]):
+            self._second_columns.append(taken)
 
     def _fold_seconds(self, taken: Columns) -> None:
-        rows, starts, ends, broken = _by_minute(taken)
+        rows, starts, ends, broken = blocks.by_minute(taken)
         slots, seconds_at, opened, high, low, close, accumulated, mean, sizes = rows
         runs = zip(
             slots[starts].tolist(), starts.tolist(), ends.tolist(), seconds_at[starts].tolist(), seconds_at[ends - 1].tolist(),
             opened[starts].tolist(), np.maximum.reduceat(high, starts).tolist(), np.minimum.reduceat(low, starts).tolist(),
-            close[ends - 1].tolist(), _sums(sizes, starts), np.add.reduceat(accumulated, starts).tolist(), strict=True,
+            close[ends - 1].tolist(), blocks.sums(sizes, starts), np.add.reduceat(accumulated, starts).tolist(), strict=True,
         )  # fmt: skip
         values = (mean * sizes).tolist()
         alone: list[tuple[int, int]] = []
-        by_slot, moved = self._by_slot, self.moved
+        by_slot = self._by_slot
         for place, (slot, lo, hi, lowest, largest, first, top, bottom, final, volume, day) in enumerate(runs):
             minute = by_slot[slot]
             seconds = minute.seconds
@@ -268,111 +226,170 @@ class Page:
                 seconds = minute.seconds = SecondSet()
             if lowest <= seconds.last or place in broken:
                 alone.append((lo, hi))
-                news = [self._add_second(minute, *each) for each in _second_parts(_rows(rows, lo, hi))]
-                if any(news):
-                    self._note(minute)
+                changed = [self._add_second(minute, *each) for each in _second_parts(blocks.rows(rows, lo, hi))]
+                minute.moved = minute.moved or any(changed)
                 continue
-            seconds.add_run(hi - lo, lowest, largest, first, top, bottom, final, volume, day, values[lo:hi])
-            if not minute.closed:
-                moved[minute.symbol] = minute
+            seconds.add_run(lowest, largest, first, top, bottom, final, volume, day, values[lo:hi])
             if seconds.listed and seconds.parts is not None:
                 alone.append((lo, hi))
-                seconds.parts.update(_second_parts(_rows(rows, lo, hi)))
-        self._kept_seconds.add(_without(rows, alone))
+                seconds.parts.update(_second_parts(blocks.rows(rows, lo, hi)))
+        self._kept_seconds.add(blocks.without(rows, alone))
+
+    def _seconds_of(self, minute: Minute) -> Iterable[tuple[int, SecondPart]]:
+        return _second_parts(self._kept_seconds.of(minute.slot))
+
+    # -- trades: running values ---------------------------------------------------------------------------------------------------
+
+    def take_trades(self, events: Iterator[Event]) -> tuple[Event | None, int]:
+        """
+        Add trades to the running values until an event comes about which something is to be asked; return that one, None at the end.
+
+        And the time of the latest of the others (Unix ms, 0 without any), which whoever calls must `keep`. This loop is what a busy feed costs, so
+        it writes out what `TradeSet` says.
+        """
+        sets, sizes, eligible = self._trade_sets, KNOWN, KNOWN_EXTENDED if self._extended else KNOWN_REGULAR
+        start, end = self.start, self.start + MINUTE_MS
+        newest = 0
+        event: Event | None = None
+        try:
+            for event in events:
+                if type(event) is not Trade:
+                    return event, newest
+                at = event.t
+                number = event.q
+                trades = sets[event.sym]
+                if number <= trades.last or not start <= at < end:
+                    return event, newest
+                text = event.ds
+                size = sizes[event.s] if text is None else sizes[text]
+                flags = eligible[event.c]
+                trades.last = number
+                price = event.p
+                if flags == ALL:
+                    if price > trades.high:
+                        trades.high = price
+                    if price < trades.low:
+                        trades.low = price
+                    latest = trades.final_at
+                    if at >= latest:
+                        trades.final_at = at
+                        trades.final_number = number
+                        trades.final_price = price
+                    if (at < latest or not latest) and at < trades.first_at:
+                        trades.first_at, trades.first_number, trades.first_price = at, number, price
+                    trades.volume += size
+                    trades.values.append(price * size)
+                else:
+                    if flags & HIGH_LOW:
+                        if price > trades.high:
+                            trades.high = price
+                        if price < trades.low:
+                            trades.low = price
+                    if flags & OPEN_CLOSE:
+                        if at >= trades.final_at:
+                            trades.final_at, trades.final_number, trades.final_price = at, number, price
+                        if at < trades.first_at:
+                            trades.first_at, trades.first_number, trades.first_price = at, number, price
+                    if flags & VOLUME:
+                        trades.volume += size
+                        trades.values.append(price * size)
+                    else:
+                        trades.silent += 1
+                if at > newest:
+                    newest = at
+        except KeyError:  # a symbol that is not trusted, a size or conditions that were not met before
+            return event, newest
+        return None, newest
+
+    def keep(self, frame: bytes | str, place: int, taken: list[Event]) -> None:
+        """Remember trades that were taken; the last of them is the event at `place` of this frame."""
+        if self._frame_bytes < FRAME_BYTES:
+            if not self._frames or self._frames[-1] is not frame:
+                self._frames.append(frame)
+                self._places.append(place)
+                self._frame_bytes += len(frame)
+            self._places[-1] = max(self._places[-1], place)  # the same frame may come again
+        else:
+            self._trades += taken  # type: ignore[arg-type]
+            if len(self._trades) >= CHUNK:
+                self._keep_columns()
+
+    def settle(self) -> None:
+        """Let go of what waits in the running values of forming minutes."""
+        for minute in self.forming.values():
+            if minute.trades is not None:
+                minute.trades.settle()
+
+    def _trades_of(self, minute: Minute) -> Iterable[tuple[int, TradePart]]:
+        """
+        Return what is remembered of one minute's trades; from now on in columns: where one asks, others will.
+
+        A frame may hold more than was taken from it. Up to the place that was seen, all that is of this page's minutes stands in their sets too, and a
+        set does not mind.
+        """
+        self._frame_bytes = FRAME_BYTES
+        frames, self._frames = self._frames, []
+        for frame, place in zip(frames, self._places, strict=True):
+            self._trades += [event for event in decode(frame).events[: place + 1] if type(event) is Trade and self._has_place(event)]
+            self._keep_columns()
+        self._places = []
+        self._keep_columns()
+        return ((number, (size, price, at, flags)) for number, at, price, size, flags in self._kept_trades.of(minute.slot))
+
+    def _has_place(self, trade: Trade) -> bool:
+        return (
+            self.start <= trade.t < self.start + MINUTE_MS
+            and trade.sym in self.minutes
+            and trade_part(trade, extended=self._extended, refuse=_say_nothing) is not None
+        )
+
+    def _keep_columns(self) -> None:
+        trades, self._trades = self._trades, []
+        sizes = [KNOWN.get(trade.s if trade.ds is None else trade.ds) for trade in trades]
+        if None in sizes:  # the table of known ones is full
+            sizes = [known_units(trade.ds, trade.s) for trade in trades]
+        flags = [eligibility(trade.c, extended=self._extended) for trade in trades]
+        minutes = [self.minutes[trade.sym] for trade in trades]
+        try:
+            self._kept_trades.add(
+                (
+                    integers([minute.slot for minute in minutes]), integers([trade.q for trade in trades]),
+                    integers([trade.t for trade in trades]), floats([trade.p for trade in trades]), integers(sizes),
+                    np.array(flags, dtype=np.uint8),
+                )
+            )  # fmt: skip
+        except struct.error:  # a number beyond 64 bits: the sets themselves remember
+            for minute, trade, size, flag in zip(minutes, trades, sizes, flags, strict=True):
+                if minute.trades is not None and size is not None:
+                    minute.trades.remember(trade.q, (size, trade.p, trade.t, flag))
 
 
-def _integers(values: Sequence[Any]) -> Column:
-    """Return a column of integers. struct.error where one has no place in it."""
-    return np.frombuffer(struct.pack(f"{len(values)}l", *values), dtype=np.dtype("l"))  # a third of the time that array and numpy take
+def seconds_of(frame: bytes | str, place: int) -> list[SecondAggregate]:
+    """Return the events of a frame of seconds from this place on."""
+    return decode(frame).events[place:]  # type: ignore[return-value]
 
 
-def _floats(values: Sequence[float]) -> Column:
-    return np.frombuffer(struct.pack(f"{len(values)}d", *values), dtype=np.float64)
+@cache
+def _packers(number: int) -> tuple[Callable[..., bytes], Callable[..., bytes]]:
+    """Return what makes the bytes of so many integers and floats: a third of the time that array and numpy take, and `q` takes twice that of `l`."""
+    return struct.Struct(f"{number}l").pack, struct.Struct(f"{number}d").pack
 
 
-def _columns_of(seconds: Sequence[SecondAggregate]) -> Columns:
-    """Return start, open, high, low, close."""
-    return (
-        _integers([second.s for second in seconds]), _floats([second.o for second in seconds]), _floats([second.h for second in seconds]),
-        _floats([second.l for second in seconds]), _floats([second.c for second in seconds]),
-    )  # fmt: skip
-
-
-def _joined(columns: list[Columns]) -> Columns:
-    return columns[0] if len(columns) == 1 else tuple(np.concatenate(parts) for parts in zip(*columns, strict=True))
-
-
-def _by_minute(taken: Columns) -> tuple[Columns, Column, Column, set[int]]:
-    """Return the rows by slot, then by identity; where each minute begins and ends; which of the minutes have an identity twice."""
-    slots, identities = taken[0], taken[1]
-    order = np.argsort(slots.astype(np.uint16) if len(slots) and slots.max() < 2**16 else slots, kind="stable")  # of 16 bits by radix
-    slots = slots[order]
-    starts = np.concatenate(([0], np.flatnonzero(slots[1:] != slots[:-1]) + 1))
-    sorted_ = identities[order]
-    broken = _falls(sorted_[1:] > sorted_[:-1], starts)
-    if broken:
-        order = np.lexsort((identities, taken[0]))
-        sorted_ = identities[order]
-        broken = _falls(sorted_[1:] > sorted_[:-1], starts)
-    return tuple(column[order] for column in taken), starts, np.append(starts[1:], len(slots)), broken
-
-
-def _falls(grows: Column, starts: Column) -> set[int]:
-    """Return the minutes in which a row does not grow against the one before; `grows` is what the comparison says of all but the first row."""
-    grows[starts[1:] - 1] = True  # the first of a minute follows none
-    if grows.all():
-        return set()
-    return set((np.searchsorted(starts, np.flatnonzero(~grows) + 1, side="right") - 1).tolist())
-
-
-def _sums(sizes: Column, starts: Column) -> list[int]:
-    """Return the sum of each minute, exact however large."""
-    if float(sizes.max()) * len(sizes) > LARGEST_SUM:
-        sizes = sizes.astype(object)
-    return np.add.reduceat(sizes, starts).tolist()  # type: ignore[no-any-return]
-
-
-def _marks(rows: Columns, starts: Column, ends: Column, *, every: bool) -> tuple[list[Mark | None], list[Mark | None]]:
-    """Return of each minute the first and the last trade that may set a price; `every` one may. None where there is none."""
-    _, numbers, times, prices, _, flags = rows
-    there = None
-    first, final = starts, ends - 1
-    if not every:
-        places = np.flatnonzero(flags & OPEN_CLOSE)
-        lo, hi = np.searchsorted(places, starts), np.searchsorted(places, ends)
-        there = lo < hi
-        if not len(places):
-            return [None] * len(starts), [None] * len(starts)
-        first, final = places[np.minimum(lo, len(places) - 1)], places[np.maximum(hi - 1, 0)]
-    both: list[list[Mark | None]] = []
-    for chosen in (first, final):
-        marks: list[Mark | None] = list(zip(times[chosen].tolist(), numbers[chosen].tolist(), prices[chosen].tolist(), strict=True))
-        if there is not None:
-            marks = [mark if is_there else None for mark, is_there in zip(marks, there.tolist(), strict=True)]
-        both.append(marks)
-    return both[0], both[1]
-
-
-def _without(rows: Columns, alone: list[tuple[int, int]]) -> Columns:
-    """Return the rows but for those in one of the ranges."""
-    if not alone:
-        return rows
-    stays = np.ones(len(rows[0]), dtype=bool)
-    for lo, hi in alone:
-        stays[lo:hi] = False
-    return tuple(column[stays] for column in rows)
-
-
-def _rows(rows: Columns, lo: int, hi: int) -> Iterator[tuple[Any, ...]]:
-    """Yield the rows [lo, hi), without the slot."""
-    return zip(*(column[lo:hi].tolist() for column in rows[1:]), strict=True)
-
-
-def _trade_parts(rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[int, TradePart]]:
-    return ((number, (size, price, at, flags)) for number, at, price, size, flags in rows)
+def _sizes(seconds: Sequence[SecondAggregate]) -> list[int]:
+    sizes = []
+    for second in seconds:
+        try:
+            sizes.append(known_units(second.dv, second.v))
+        except BadSizeError:
+            sizes.append(-1)
+    return sizes
 
 
 def _second_parts(rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[int, SecondPart]]:
     return (
         (start, (accumulated, size, high, -low, close, opened, mean)) for start, opened, high, low, close, accumulated, mean, size in rows
     )
+
+
+def _say_nothing(reason: str, detail: str, event: Trade | SecondAggregate) -> None:
+    """Whoever refused the event has said so."""

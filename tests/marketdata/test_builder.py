@@ -11,6 +11,7 @@ from marketdata.bars.builder import BarBuilder, fold
 from marketdata.bars.minute import PARTIAL, SECONDS, TRADES, VENDOR
 from marketdata.bars.sizes import BadSizeError, decimal_text, units
 from marketdata.bars.snapshot import SHARE
+from marketdata.feed.decode import decode
 from tests.factories import at, make_minute, make_second, make_sessions, make_trade
 
 SESSIONS = make_sessions()
@@ -442,7 +443,7 @@ def test_sizes_survive_exactly(size):
 def at_once(frames):
     builder = BarBuilder(SESSIONS, unbroken=True)
     for events in frames:
-        builder.add_all(events, lambda event: True, kind=type(events[0]))
+        builder.add_all(events, lambda event: True, msgspec.json.encode(events))
     return builder.finish(), builder.refused
 
 
@@ -470,11 +471,11 @@ def test_what_comes_again_after_others_were_folded_is_found_among_them():
     trades = [make_trade(10.0 + number, 100, time=at("14:30") + 1000 * number, q=number + 1) for number in range(30)]
     builder = BarBuilder(SESSIONS, unbroken=True)
     for trade in trades:
-        builder.add_all([trade], lambda event: True, kind=type(trade))
+        builder.add_all([trade], lambda event: True, msgspec.json.encode([trade]))
         builder.moving()
     larger = msgspec.structs.replace(trades[17], s=500)
     for trade in (trades[3], larger, trades[17]):
-        builder.add_all([trade], lambda event: True, kind=type(trade))
+        builder.add_all([trade], lambda event: True, msgspec.json.encode([trade]))
     assert [bar.volume / SHARE for bar in builder.moving()] == [3_400]
 
     [bar] = builder.finish()
@@ -518,19 +519,30 @@ frames_of_all = st.lists(
 )
 
 
-@mock.patch("marketdata.bars.builder.FEW", 1)
 @mock.patch("marketdata.bars.page.CHUNK", 3)
-@given(frames_of_all, st.sets(st.integers(0, 11)), st.booleans())
-@settings(max_examples=300, deadline=None)
-def test_a_frame_at_once_gives_what_its_events_give_one_by_one(frames, looks, moves):
+@mock.patch("marketdata.bars.builder.WAITING", 5)
+@given(
+    frames_of_all, st.lists(st.integers(0, 11), max_size=6), st.sets(st.integers(0, 17)), st.booleans(), st.sampled_from([0, 700, 10**6])
+)
+@settings(max_examples=1000, deadline=None)
+def test_a_frame_at_once_gives_what_its_events_give_one_by_one(frames, again, looks, moves, frame_bytes):
+    """Whether a page keeps frames as they came, columns, or first the ones and then the others."""
+    with mock.patch("marketdata.bars.page.FRAME_BYTES", frame_bytes):
+        sent = list(map(msgspec.json.encode, frames))
+        _compare_ways(sent + [sent[number % len(sent)] for number in again], looks, moves)
+
+
+def _compare_ways(frames, looks, moves):
     ways = []
     for at_once in (True, False):
         builder = BarBuilder(SESSIONS, unbroken=True)
         told, largest = [], []
-        for number, events in enumerate(frames):
+        for number, frame in enumerate(frames):
+            events = decode(frame).events
             if at_once:
                 kinds = {type(event) for event in events}
-                largest.append(builder.add_all(events, lambda event: True, kind=kinds.pop() if len(kinds) == 1 else None)[0])
+                kind = kinds.pop() if len(kinds) == 1 else None
+                largest.append(builder.add_all(events, lambda event: True, frame, kind)[0])
             else:
                 largest.append(max((event.t if hasattr(event, "t") else event.s + 1000 for event in events), default=0))
                 for event in events:
