@@ -120,6 +120,7 @@ class Intake:
 
     def _reject_refused(self) -> None:
         refused, self.builder.refused = self.builder.refused, []
+        self.report.late_events = self.builder.late_events
         self._reject(
             [
                 Rejection(
@@ -135,7 +136,9 @@ class Intake:
 
     def close(self, now_ms: int) -> None:
         """Move bars that are closed at stream time `now_ms` into `bars`."""
-        self._collect(self.builder.closed(now_ms))
+        bars = self.builder.closed(now_ms)
+        if bars or self.builder.refused:
+            self._collect(bars)
 
     def finish(self) -> None:
         """A recording has ended: its last minutes are whole."""
@@ -146,7 +149,6 @@ class Intake:
         self._collect(self.builder.abandon())
 
     def _collect(self, bars: list[BarSnapshot]) -> None:
-        self.report.late_events = self.builder.late_events
         if self.builder.refused:
             self._reject_refused()
         self.report.bars = self.builder.bars_given

@@ -34,12 +34,12 @@ class Kept:
         """Yield the rows of one minute, without the slot."""
         blocks = self._blocks
         if self._fresh:
-            blocks.append(_by_slot(joined(self._fresh)))
+            blocks.append(_sorted(joined(self._fresh)))
             self._fresh = []
             while len(blocks) > 1 and len(blocks[-2][0]) <= 2 * len(blocks[-1][0]):
-                blocks.append(_by_slot(joined([blocks.pop(-2), blocks.pop()])))
+                blocks.append(_sorted(joined([blocks.pop(-2), blocks.pop()])))
         for block in blocks:
-            yield from rows(block, *np.searchsorted(block[0], (slot, slot + 1)).tolist())
+            yield from rows(block, slice(*np.searchsorted(block[0], (slot, slot + 1)).tolist()))
 
 
 def integers(values: Sequence[Any]) -> Column:
@@ -57,32 +57,32 @@ def joined(blocks: list[Columns]) -> Columns:
     return blocks[0] if len(blocks) == 1 else tuple(np.concatenate(parts) for parts in zip(*blocks, strict=True))
 
 
-def rows(block: Columns, lo: int, hi: int) -> Iterator[tuple[Any, ...]]:
-    """Yield the rows [lo, hi), without the slot."""
-    return zip(*(column[lo:hi].tolist() for column in block[1:]), strict=True)
+def rows(block: Columns, places: slice | Column) -> Iterator[tuple[Any, ...]]:
+    """Yield the rows at these places, without the slot."""
+    return zip(*(column[places].tolist() for column in block[1:]), strict=True)
 
 
-def without(block: Columns, ranges: list[tuple[int, int]]) -> Columns:
-    """Return the rows but for those in one of the ranges."""
-    if not ranges:
+def without(block: Columns, places: list[Column]) -> Columns:
+    """Return the rows but for those at these places."""
+    if not places:
         return block
     stays = np.ones(len(block[0]), dtype=bool)
-    for lo, hi in ranges:
-        stays[lo:hi] = False
+    stays[np.concatenate(places)] = False
     return tuple(column[stays] for column in block)
 
 
-def by_minute(block: Columns) -> tuple[Columns, Column, Column, set[int]]:
-    """Return the rows by slot, then by identity; where each minute begins and ends; which of the minutes have an identity twice."""
-    ordered = _by_slot(block)
-    slots = ordered[0]
+def by_minute(block: Columns) -> tuple[Column, Column, Column, set[int]]:
+    """
+    Return the places of the rows by slot, then by identity; where in this order each minute begins and ends; which minutes have an identity twice.
+    """
+    order = _by_slot(block[0])
+    slots = block[0][order]
     starts = np.concatenate(([0], np.flatnonzero(slots[1:] != slots[:-1]) + 1))
-    broken = _falls(ordered[1], starts)
+    broken = _falls(block[1][order], starts)
     if broken:
         order = np.lexsort((block[1], block[0]))
-        ordered = tuple(column[order] for column in block)
-        broken = _falls(ordered[1], starts)
-    return ordered, starts, np.append(starts[1:], len(slots)), broken
+        broken = _falls(block[1][order], starts)
+    return order, starts, np.append(starts[1:], len(slots)), broken
 
 
 def sums(sizes: Column, starts: Column) -> list[int]:
@@ -92,9 +92,12 @@ def sums(sizes: Column, starts: Column) -> list[int]:
     return np.add.reduceat(sizes, starts).tolist()  # type: ignore[no-any-return]
 
 
-def _by_slot(block: Columns) -> Columns:
-    slots = block[0]
-    order = np.argsort(slots.astype(np.uint16) if len(slots) and slots.max() < 2**16 else slots, kind="stable")  # of 16 bits by radix
+def _by_slot(slots: Column) -> Column:
+    return np.argsort(slots.astype(np.uint16) if len(slots) and slots.max() < 2**16 else slots, kind="stable")  # of 16 bits by radix
+
+
+def _sorted(block: Columns) -> Columns:
+    order = _by_slot(block[0])
     return tuple(column[order] for column in block)
 
 

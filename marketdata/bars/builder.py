@@ -143,7 +143,10 @@ class BarBuilder:
                 largest = max(largest, newest)
             if event is None:
                 break
-            if not isinstance(event, Trade | SecondAggregate):
+            if type(event) is Trade and not page.trusts_trades(event.sym) and self._welcome(page, event, event.t, admits):
+                place = end
+                ahead = iter(events[place:])
+            elif not isinstance(event, Trade | SecondAggregate):
                 others.append(event)
             elif admits(event):
                 self.add(event, frame, end)
@@ -174,33 +177,27 @@ class BarBuilder:
         return largest
 
     def _open_for(self, page: Page, seconds: list[SecondAggregate], admits: Callable[[Trade | SecondAggregate], bool]) -> bool:
-        """Open the minutes that begin with these seconds; return whether the page may take all of them, as `_place` would see it."""
-        start, end = page.start, page.start + MINUTE_MS
-        if self._awaiting_first_event or self._suspect is not None or self._is_late(start):
-            return False
-        whole = self._is_whole(start)
-        for second in seconds:
-            symbol = second.sym
-            if not page.trusts_seconds(symbol):
-                if not start <= second.s < end or self._symbols.get(symbol) is not True or not admits(second):
-                    return False
-                minute = page.minutes.get(symbol)
-                if minute is None:
-                    minute = self._open(page, symbol, whole=whole)
-                elif minute.closed or minute.vendor is not None:
-                    return False
-                page.trust(minute, second)
-        return True
+        """Open the minutes that begin with these seconds; return whether the page may take all of them."""
+        return all(page.trusts_seconds(second.sym) or self._welcome(page, second, second.s, admits) for second in seconds)
 
-    def _open(self, page: Page, symbol: str, *, whole: bool) -> Minute:
+    def _welcome(self, page: Page, event: Trade | SecondAggregate, moment: int, admits: Callable[[Trade | SecondAggregate], bool]) -> bool:
+        """Have the page trust events like this one, if `_place` would; return whether it does now."""
+        start, symbol = page.start, event.sym
+        if self._awaiting_first_event or self._suspect is not None or not start <= moment < start + MINUTE_MS or self._is_late(start):
+            return False
+        if self._symbols.get(symbol) is not True or not admits(event):
+            return False
+        minute = page.minutes.get(symbol)
+        if minute is None:
+            minute = self._open(page, symbol)
+        return not minute.closed and minute.vendor is None and page.trust(minute, event)
+
+    def _open(self, page: Page, symbol: str) -> Minute:
         self._idle_until_ms = min(self._idle_until_ms, page.start + MINUTE_MS + HOLD_TRADES_MS)
-        return page.open(symbol, whole=whole)
+        return page.open(symbol, whole=self.whole_from is not None and page.start >= self.whole_from)
 
     def _is_late(self, start: int) -> bool:
         return start + MINUTE_MS + LATE_MS < max(self.clock_ms, self._closed_to_ms)
-
-    def _is_whole(self, start: int) -> bool:
-        return self.whole_from is not None and start >= self.whole_from
 
     def add(self, event: Trade | SecondAggregate, frame: bytes | str | None = None, place: int = 0) -> None:
         """Add one event, at `place` of `frame` if one is named. A refused one stands in `refused`; a late one is counted and stands there too."""
@@ -270,7 +267,7 @@ class BarBuilder:
             page = self._pages[start] = Page(start, extended=not self.sessions.is_regular(start))
         minute = page.minutes.get(symbol)
         if minute is None:
-            minute = self._open(page, symbol, whole=self._is_whole(start))
+            minute = self._open(page, symbol)
         if isinstance(event, MinuteAggregate):
             if self._fold_vendor(minute, event):
                 self._due[symbol, start] = minute

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from marketdata.bars import blocks
-from marketdata.bars.blocks import Columns, Kept, floats, integers
+from marketdata.bars.blocks import Column, Columns, Kept, floats, integers
 from marketdata.bars.minute import (
     HIGHEST_PRICE,
     SECOND_MS,
@@ -38,7 +38,7 @@ Source = Callable[[], Sequence[SecondAggregate]]
 """Reads again what was taken."""
 
 FRAME_BYTES = 1_000_000  # of frames that a page keeps as they came
-CHUNK = 1_000  # events that wait: few enough to stay in the cache, and columns are made many at a time
+CHUNK = 4_000  # events that wait: their frames are held as long
 
 
 class Waiting:
@@ -144,17 +144,23 @@ class Page:
         seconds = minute.seconds = SecondSet() if minute.seconds is None else minute.seconds
         return seconds.add(start, part, lambda: self._seconds_of(minute))
 
-    def trust(self, minute: Minute, event: Trade | SecondAggregate) -> None:
-        """From now on take events of this kind and symbol without asking."""
+    def trust(self, minute: Minute, event: Trade | SecondAggregate) -> bool:
+        """From now on take events of this kind and symbol without asking; return False where each has to be looked up."""
         if isinstance(event, Trade):
             trades = minute.trades = TradeSet() if minute.trades is None else minute.trades
-            if not trades.listed:
-                self._trade_sets[minute.symbol] = trades
+            if trades.listed:
+                return False
+            self._trade_sets[minute.symbol] = trades
         else:
             self._second_slots[minute.symbol] = minute.slot
+        return True
+
+    def trusts_trades(self, symbol: str) -> bool:
+        """Return whether nothing is to be asked about the next trade of this symbol but its content."""
+        return symbol in self._trade_sets
 
     def trusts_seconds(self, symbol: str) -> bool:
-        """Return whether nothing is to be asked about the next second of this symbol."""
+        """Return whether nothing is to be asked about the next second of this symbol but its content."""
         return symbol in self._second_slots
 
     def distrust(self, symbol: str) -> None:
@@ -209,31 +215,29 @@ class Page:
             self._second_columns.append(taken)
 
     def _fold_seconds(self, taken: Columns) -> None:
-        rows, starts, ends, broken = blocks.by_minute(taken)
-        slots, seconds_at, opened, high, low, close, accumulated, mean, sizes = rows
+        slots, seconds_at, opened, high, low, close, accumulated, mean, sizes = taken
+        order, starts, ends, broken = blocks.by_minute(taken)
+        firsts, lasts, sizes = order[starts], order[ends - 1], sizes[order]
+        values = (mean[order] * sizes).tolist()
         runs = zip(
-            slots[starts].tolist(), starts.tolist(), ends.tolist(), seconds_at[starts].tolist(), seconds_at[ends - 1].tolist(),
-            opened[starts].tolist(), np.maximum.reduceat(high, starts).tolist(), np.minimum.reduceat(low, starts).tolist(),
-            close[ends - 1].tolist(), blocks.sums(sizes, starts), np.add.reduceat(accumulated, starts).tolist(), strict=True,
+            slots[firsts].tolist(), starts.tolist(), ends.tolist(), seconds_at[firsts].tolist(), seconds_at[lasts].tolist(),
+            opened[firsts].tolist(), np.maximum.reduceat(high[order], starts).tolist(), np.minimum.reduceat(low[order], starts).tolist(),
+            close[lasts].tolist(), blocks.sums(sizes, starts), np.add.reduceat(accumulated[order], starts).tolist(), strict=True,
         )  # fmt: skip
-        values = (mean * sizes).tolist()
-        alone: list[tuple[int, int]] = []
-        by_slot = self._by_slot
+        alone: list[Column] = []  # what stands in a minute's own set
         for place, (slot, lo, hi, lowest, largest, first, top, bottom, final, volume, day) in enumerate(runs):
-            minute = by_slot[slot]
-            seconds = minute.seconds
-            if seconds is None:
-                seconds = minute.seconds = SecondSet()
+            minute = self._by_slot[slot]
+            seconds = minute.seconds = SecondSet() if minute.seconds is None else minute.seconds
             if lowest <= seconds.last or place in broken:
-                alone.append((lo, hi))
-                changed = [self._add_second(minute, *each) for each in _second_parts(blocks.rows(rows, lo, hi))]
+                alone.append(order[lo:hi])
+                changed = [self._add_second(minute, *each) for each in _second_parts(blocks.rows(taken, order[lo:hi]))]
                 minute.moved = minute.moved or any(changed)
                 continue
             seconds.add_run(lowest, largest, first, top, bottom, final, volume, day, values[lo:hi])
             if seconds.listed and seconds.parts is not None:
-                alone.append((lo, hi))
-                seconds.parts.update(_second_parts(blocks.rows(rows, lo, hi)))
-        self._kept_seconds.add(blocks.without(rows, alone))
+                alone.append(order[lo:hi])
+                seconds.parts.update(_second_parts(blocks.rows(taken, order[lo:hi])))
+        self._kept_seconds.add(blocks.without(taken, alone))
 
     def _seconds_of(self, minute: Minute) -> Iterable[tuple[int, SecondPart]]:
         return _second_parts(self._kept_seconds.of(minute.slot))

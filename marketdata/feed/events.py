@@ -14,7 +14,8 @@ LATEST_MS = 4_102_444_800_000  # 2100-01-01
 PAUSED = 17  # indicator of a LULD event; no document says so, so Massive's own sample of a paused symbol has it
 
 Price = Annotated[float, msgspec.Meta(gt=0, lt=10**7)]
-Size = Annotated[float, msgspec.Meta(ge=0, lt=10**15)]
+_NO_LESS = msgspec.Meta(ge=0, lt=10**15)
+Size = Annotated[int, _NO_LESS] | Annotated[float, _NO_LESS]  # whole ones as integers: they are looked up, and floats are slow to hash
 SizeText = Annotated[str, msgspec.Meta(max_length=32)]
 Ticker = Annotated[str, msgspec.Meta(min_length=1, max_length=20)]
 Milliseconds = Annotated[int, msgspec.Meta(ge=EARLIEST_MS, lt=LATEST_MS)]
