@@ -165,7 +165,7 @@ def test_the_forecast_counts_what_grows_for_ever_and_what_settles(minutes, setti
 
     settings.INDICATOR_DAYS = {"1m": 7, "1d": 3650}
     by_interval = next(share for share in disk.forecast().shares if share.name == "indicator values")
-    assert by_interval.kept_days == 3650
+    assert by_interval.kept_days == 3650, "nothing came in the last day: the longest bounds them all"
     assert bars.rows >= 10
     assert bars.bytes_a_day > 0
     assert bars.settles_at is None
@@ -173,3 +173,13 @@ def test_the_forecast_counts_what_grows_for_ever_and_what_settles(minutes, setti
     assert disk._days_until_full([disk.Share("a", 0, 1, 100, None)], 1000) == 10
     assert disk._days_until_full([disk.Share("a", 0, 1, 100, None), disk.Share("b", 100, 1, 50, 10)], 1000) == 6
     assert disk._days_until_full([disk.Share("b", 100, 1, 50, 10)], 1000) is None
+
+
+@pytest.mark.parametrize(
+    ("counts", "kept"),
+    [({"1m": 999, "1d": 1}, 11), ({"1m": 10}, 7), ({"1d": 3}, 3650), ({}, 3650)],
+    ids=["mixed", "minutes", "days", "none"],
+)
+def test_rows_of_several_intervals_settle_by_their_mean_time(counts, kept):
+    assert disk._mean_days({"1m": 7, "1d": 3650}, counts) == kept
+    assert disk._mean_days({"1m": 7, "1d": 0}, counts) == 0, "one is kept for ever"

@@ -25,7 +25,11 @@ CLASSES: dict[str, tuple[tuple[str, ...], str, str | None]] = {
 
 @dataclass(frozen=True)
 class Share:
-    """One class: bytes now, rows, bytes a day by the last 24 hours, days kept (None: for ever), bytes when it no longer grows."""
+    """
+    One class: bytes now, rows, bytes a day by the last 24 hours, days kept (None: for ever), bytes when it no longer grows.
+
+    Where each interval is kept for another time, `kept_days` is the mean of the rows that came in the last 24 hours.
+    """
 
     name: str
     bytes: int
@@ -91,9 +95,22 @@ def _share(name: str, tables: tuple[str, ...], column: str, kept: str | None) ->
             size, rows = size + int(found[0]), rows + int(found[1])
         since = datetime.now(UTC) - timedelta(days=1)
         quote = connection.ops.quote_name
-        cursor.execute(f"SELECT count(*) FROM {quote(tables[0])} WHERE {quote(column)} >= %s", [since])  # noqa: S608 - names of ours
-        fresh = int(cursor.fetchone()[0])
-    days = getattr(settings, kept) if kept else None
-    if isinstance(days, dict):  # by interval: the longest bounds them all
-        days = max(days.values())
+        days = getattr(settings, kept) if kept else None
+        interval = "timeframe" if isinstance(days, dict) else "''"
+        cursor.execute(
+            f"SELECT {interval}, count(*) FROM {quote(tables[0])} WHERE {quote(column)} >= %s GROUP BY 1",  # noqa: S608 - names of ours
+            [since],
+        )
+        counts = {str(key): int(count) for key, count in cursor.fetchall()}
+    fresh = sum(counts.values())
+    if isinstance(days, dict):
+        days = _mean_days(days, counts)
     return Share(name, size, max(rows, fresh), round(size / max(rows, fresh) * fresh) if fresh else 0, days or None)
+
+
+def _mean_days(days: dict[str, int], counts: dict[str, int]) -> int:
+    """Return how long a row is kept on the average of a day's new rows by interval; 0 (for ever) where one interval is kept for ever."""
+    fresh = sum(counts.values())
+    if not fresh or 0 in days.values():
+        return 0 if 0 in days.values() else max(days.values())
+    return -(-sum(days.get(interval, 0) * count for interval, count in counts.items()) // fresh)
