@@ -8,7 +8,9 @@ seconds never meet in one bar; the feed's own minute aggregate stands above both
 import re
 from collections.abc import Callable, Iterable
 from functools import partial
+from itertools import groupby
 from operator import length_hint
+from typing import Any
 
 import msgspec
 
@@ -30,6 +32,9 @@ LONGEST_SILENCE_MS = 31 * 24 * 60 * MINUTE_MS  # a recorded thin symbol may trad
 WAITING = 200_000  # summands of the mean prices that wait: they must not fill the memory
 
 SYMBOL = re.compile(r"[A-Za-z0-9.\-/]{1,20}")
+
+Admits = Callable[[Trade | SecondAggregate], bool]
+"""Says whether an event is of a symbol and a kind that are asked for."""
 
 
 class Refused(msgspec.Struct, frozen=True):
@@ -117,52 +122,61 @@ class BarBuilder:
 
     # -- events -------------------------------------------------------------------------------------------------------------------
 
-    def add_all(
-        self, events: list[Event], admits: Callable[[Trade | SecondAggregate], bool], frame: bytes | str, kind: type[Event] | None = None
-    ) -> tuple[int, list[Event]]:
+    def add_all(self, events: list[Event], admits: Admits, frame: bytes | str, kind: type[Event] | None = None) -> tuple[int, list[Event]]:
         """
         Add the events of a frame that `admits` lets in; return the largest event time (Unix ms, 0 without any) and the events that are no bar's.
 
         The same as `add` for each. Where the symbol's newest minute is open, nothing about an event can be in question but its content, so the page
         takes it at once: that is nearly every event, and what a busy feed costs. `kind`: that of all of them, where it is one.
         """
-        if kind is SecondAggregate:
-            return self._add_seconds(events, admits, frame), []  # type: ignore[arg-type]
-        largest = 0
+        largest, place = 0, 0
         others: list[Event] = []
-        ahead = iter(events)
-        place, last = 0, len(events)
-        while place < last:
-            page = self._newest
-            event, newest = page.take_trades(ahead)
-            begin, place = place, last - length_hint(ahead)
-            end = place if event is None else place - 1
-            if end > begin:
-                page.keep(frame, end - 1, events if end - begin == last else events[begin:end])
-                self.clock_ms = max(self.clock_ms, newest)
-                largest = max(largest, newest)
-            if event is None:
-                break
-            if type(event) is Trade and not page.trusts_trades(event.sym) and self._welcome(page, event, event.t, admits):
-                place = end
-                ahead = iter(events[place:])
-            elif not isinstance(event, Trade | SecondAggregate):
-                others.append(event)
-            elif admits(event):
-                self.add(event, frame, end)
-                largest = max(largest, _time_of(event))
-        self._waiting += len(events)
-        self._newest.gather(self._refuse)
+        for each, run in [(kind, events)] if kind is not None else groupby(events, type):
+            alike: list[Any] = list(run)
+            if each is Trade:
+                newest = self._add_trades(alike, admits, frame, place)
+            elif each is SecondAggregate:
+                newest = self._add_seconds(alike, admits, frame, place)
+            elif each is MinuteAggregate:
+                newest = self._add_each(alike, admits)
+            else:
+                newest = 0
+                others += alike
+            largest = max(largest, newest)
+            place += len(alike)
         return largest, others
 
-    def _add_seconds(self, seconds: list[SecondAggregate], admits: Callable[[Trade | SecondAggregate], bool], frame: bytes | str) -> int:
+    def _add_trades(self, trades: list[Trade], admits: Admits, frame: bytes | str, first: int) -> int:
+        """Add trades, the first of them at the place `first` of the frame; return the largest time."""
+        largest = begin = 0
+        number = len(trades)
+        while begin < number:
+            page = self._newest
+            ahead = iter(trades[begin:] if begin else trades)
+            trade, newest = page.take_trades(ahead)
+            end = number - length_hint(ahead) - (trade is not None)
+            if end > begin:
+                page.keep(frame, first + end - 1, trades[begin:end])
+                self.clock_ms = max(self.clock_ms, newest)
+                largest = max(largest, newest)
+            begin = end
+            if trade is not None and (page.trusts_trades(trade.sym) or not self._welcome(page, trade, trade.t, admits)):
+                begin += 1
+                if admits(trade):
+                    self.add(trade, frame, first + end)
+                    largest = max(largest, trade.t)
+        self._waiting += number
+        return largest
+
+    def _add_seconds(self, seconds: list[SecondAggregate], admits: Admits, frame: bytes | str, first: int) -> int:
+        """Add seconds in the same way."""
         largest = 0
         tried: Page | None = None
         for place, second in enumerate(seconds):
             page = self._newest
             if page is not tried:
                 tried, rest = page, seconds[place:]
-                source = partial(seconds_of, frame, place)
+                source = partial(seconds_of, frame, first + place, first + len(seconds))
                 newest = page.take_seconds(rest, source)
                 if not newest and self._open_for(page, rest, admits):
                     newest = page.take_seconds(rest, source)
@@ -176,11 +190,19 @@ class BarBuilder:
         self._newest.gather(self._refuse)
         return largest
 
-    def _open_for(self, page: Page, seconds: list[SecondAggregate], admits: Callable[[Trade | SecondAggregate], bool]) -> bool:
+    def _add_each(self, aggregates: list[MinuteAggregate], admits: Admits) -> int:
+        largest = 0
+        for aggregate in aggregates:
+            if admits(aggregate):
+                self.add(aggregate)
+                largest = max(largest, _time_of(aggregate))
+        return largest
+
+    def _open_for(self, page: Page, seconds: list[SecondAggregate], admits: Admits) -> bool:
         """Open the minutes that begin with these seconds; return whether the page may take all of them."""
         return all(page.trusts_seconds(second.sym) or self._welcome(page, second, second.s, admits) for second in seconds)
 
-    def _welcome(self, page: Page, event: Trade | SecondAggregate, moment: int, admits: Callable[[Trade | SecondAggregate], bool]) -> bool:
+    def _welcome(self, page: Page, event: Trade | SecondAggregate, moment: int, admits: Admits) -> bool:
         """Have the page trust events like this one, if `_place` would; return whether it does now."""
         start, symbol = page.start, event.sym
         if self._awaiting_first_event or self._suspect is not None or not start <= moment < start + MINUTE_MS or self._is_late(start):
@@ -282,7 +304,7 @@ class BarBuilder:
                 page.trust(minute, event)
                 if type(event) is SecondAggregate and page.take_seconds((event,), lambda: (event,)):
                     return
-                if frame is not None and page.take_trades(iter((event,)))[0] is None:
+                if frame is not None and isinstance(event, Trade) and page.take_trades(iter((event,)))[0] is None:
                     page.keep(frame, place, [event])
                     return
             page.add(minute, event, self._refuse)

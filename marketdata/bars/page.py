@@ -32,7 +32,7 @@ from marketdata.bars.sizes import KNOWN, BadSizeError, known_units
 from marketdata.bars.snapshot import MINUTE_MS
 from marketdata.feed.conditions import ALL, HIGH_LOW, KNOWN_EXTENDED, KNOWN_REGULAR, OPEN_CLOSE, VOLUME, eligibility
 from marketdata.feed.decode import decode
-from marketdata.feed.events import Event, SecondAggregate, Trade
+from marketdata.feed.events import SecondAggregate, Trade
 
 Source = Callable[[], Sequence[SecondAggregate]]
 """Reads again what was taken."""
@@ -244,9 +244,9 @@ class Page:
 
     # -- trades: running values ---------------------------------------------------------------------------------------------------
 
-    def take_trades(self, events: Iterator[Event]) -> tuple[Event | None, int]:
+    def take_trades(self, ahead: Iterator[Trade]) -> tuple[Trade | None, int]:
         """
-        Add trades to the running values until an event comes about which something is to be asked; return that one, None at the end.
+        Add trades to the running values until one comes about which something is to be asked; return that one, None at the end.
 
         And the time of the latest of the others (Unix ms, 0 without any), which whoever calls must `keep`. This loop is what a busy feed costs, so
         it writes out what `TradeSet` says.
@@ -254,21 +254,19 @@ class Page:
         sets, sizes, eligible = self._trade_sets, KNOWN, KNOWN_EXTENDED if self._extended else KNOWN_REGULAR
         start, end = self.start, self.start + MINUTE_MS
         newest = 0
-        event: Event | None = None
+        trade: Trade | None = None
         try:
-            for event in events:
-                if type(event) is not Trade:
-                    return event, newest
-                at = event.t
-                number = event.q
-                trades = sets[event.sym]
+            for trade in ahead:
+                at = trade.t
+                number = trade.q
+                trades = sets[trade.sym]
                 if number <= trades.last or not start <= at < end:
-                    return event, newest
-                text = event.ds
-                size = sizes[event.s] if text is None else sizes[text]
-                flags = eligible[event.c]
+                    return trade, newest
+                text = trade.ds
+                size = sizes[trade.s] if text is None else sizes[text]
+                flags = eligible[trade.c]
                 trades.last = number
-                price = event.p
+                price = trade.p
                 if flags == ALL:
                     if price > trades.high:
                         trades.high = price
@@ -302,10 +300,10 @@ class Page:
                 if at > newest:
                     newest = at
         except KeyError:  # a symbol that is not trusted, a size or conditions that were not met before
-            return event, newest
+            return trade, newest
         return None, newest
 
-    def keep(self, frame: bytes | str, place: int, taken: list[Event]) -> None:
+    def keep(self, frame: bytes | str, place: int, taken: list[Trade]) -> None:
         """Remember trades that were taken; the last of them is the event at `place` of this frame."""
         if self._frame_bytes < FRAME_BYTES:
             if not self._frames or self._frames[-1] is not frame:
@@ -314,7 +312,7 @@ class Page:
                 self._frame_bytes += len(frame)
             self._places[-1] = max(self._places[-1], place)  # the same frame may come again
         else:
-            self._trades += taken  # type: ignore[arg-type]
+            self._trades += taken
             if len(self._trades) >= CHUNK:
                 self._keep_columns()
 
@@ -368,9 +366,9 @@ class Page:
                     minute.trades.remember(trade.q, (size, trade.p, trade.t, flag))
 
 
-def seconds_of(frame: bytes | str, place: int) -> list[SecondAggregate]:
-    """Return the events of a frame of seconds from this place on."""
-    return decode(frame).events[place:]  # type: ignore[return-value]
+def seconds_of(frame: bytes | str, begin: int, end: int) -> list[SecondAggregate]:
+    """Return the seconds at the places [begin, end) of a frame."""
+    return decode(frame).events[begin:end]  # type: ignore[return-value]
 
 
 @cache
