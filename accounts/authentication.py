@@ -25,7 +25,7 @@ NOTE_USE_EVERY = timedelta(minutes=1)
 def user_for_token(text: str) -> tuple[User, ApiToken]:
     """Return whose token this is, and its row. AuthenticationFailed, always with the same words, whatever is wrong."""
     form = TOKEN_FORM.fullmatch(text)
-    token = ApiToken.objects.select_related("user").filter(prefix=form[1]).first() if form else None
+    token = ApiToken.objects.of_prefix(form[1]) if form else None
     now = timezone.now()
     if token is None or not token.opens(text, at=now) or not token.user.is_active:
         raise AuthenticationFailed(REFUSED)

@@ -47,7 +47,7 @@ from marketdata.serializers import (
     UniverseRow,
     UniversesAnswer,
     UniversesQuery,
-    candle_row,
+    bars_json,
     ensure_symbol_form,
 )
 
@@ -106,8 +106,7 @@ class Bars(APIView):
         more = len(rows) > asked["limit"]
         page = rows[: asked["limit"]] if forward else rows[: asked["limit"]][::-1]
         cursor = (f"after:{_unix(page[-1].start)}" if forward else f"before:{_unix(page[0].start)}") if more else None
-        bars = [candle_row(candle) for candle in page]
-        answer = {"symbol": symbol, "interval": asked["interval"], "next": cursor, "bars": bars}
+        answer = {"symbol": symbol, "interval": asked["interval"], "next": cursor, "bars": bars_json(page)}
         return Response(answer, headers=_link(request, cursor))
 
 

@@ -60,11 +60,11 @@ CREATE TEMPORARY TABLE IF NOT EXISTS staged_days (
 ) ON COMMIT DELETE ROWS;
 """
 
-# Nothing of a batch may be stored yet, as nearly always: then it is copied straight into the table, in half the time. Asked symbol by symbol, for
+# What a batch meets in the table: nothing as a rule, then it is copied straight into it, in half the time. Asked symbol by symbol, for
 # what lies between the first and the last minute of a file is nearly all of a day; of a whole minute by time, for thousands of symbols take long to plan.
-_ANY_STORED = """
-SELECT clock_timestamp(), EXISTS (
-    SELECT 1 FROM unnest(%(symbols)s::varchar[]) AS asked (symbol) CROSS JOIN LATERAL (
+_SYMBOLS_STORED = """
+SELECT clock_timestamp(), array(
+    SELECT asked.symbol FROM unnest(%(symbols)s::varchar[]) AS asked (symbol) CROSS JOIN LATERAL (
         SELECT 1 FROM ohlcv_1min bar
         WHERE bar.symbol = asked.symbol AND bar.timestamp >= %(first)s AND bar.timestamp <= %(last)s LIMIT 1
     ) AS found
@@ -360,7 +360,9 @@ class Writer:
             bounds = {"symbols": list(symbols), "first": _moment(first_ms), "last": _moment(last_ms)}
             with connection.cursor() as cursor:
                 whole_minute = first_ms == last_ms and len(bars) >= WHOLE_MINUTE
-                if self._copied_as_new(cursor, text, _MINUTE_STORED if whole_minute else _ANY_STORED, bounds):
+                now, met = self._stored(cursor, _MINUTE_STORED if whole_minute else _SYMBOLS_STORED, bounds)
+                if not met:
+                    self._copy_new(cursor, text, now)
                     rows = None
                 else:
                     with cursor.copy("COPY staged_bars FROM STDIN") as copy:
@@ -376,16 +378,15 @@ class Writer:
     def _rule(self, cause: Cause) -> dict[str, Any]:
         return {"settled": SETTLED, "epoch": self.epoch, "cause": cause}
 
-    def _copied_as_new(self, cursor: psycopg.Cursor[Any], text: str, question: str, bounds: dict[str, Any]) -> bool:
-        """Copy lines into the table where `question` says that nothing within `bounds` is stored, and return whether it was so."""
-        row = cursor.execute(question, bounds).fetchone()  # nobody else can store any meanwhile: bars are written under one lock
+    def _stored(self, cursor: psycopg.Cursor[Any], question: str, bounds: dict[str, Any]) -> tuple[datetime, Any]:
+        """Return the database's moment and what `question` finds. Nobody else can store any meanwhile: bars are written under one lock."""
+        row = cursor.execute(question, bounds).fetchone()
         assert row is not None
-        now, any_stored = row
-        if any_stored:
-            return False
+        return row[0], row[1]
+
+    def _copy_new(self, cursor: psycopg.Cursor[Any], text: str, now: datetime) -> None:
         with cursor.copy(_COPY) as copy:
             copy.write(text.replace("\n", f"\t0\t{self.epoch}\t{now}\t{now}\n"))
-        return True
 
     def _add_symbols(self, symbols: Iterable[str]) -> None:
         new = sorted(symbols)
@@ -437,8 +438,9 @@ class Writer:
         """
         Store bars that stand ready as lines of COPY's text format, columns as in `staged_bars`, at most one per key; return what changed.
 
-        The way of whole files: the same upsert as `write`, but no row becomes an object of Python. [first_ms, last_ms] and `symbols` say
-        what the lines touch. All or nothing per call, rows that the database refuses excepted.
+        The way of whole files: the same upsert as `write`, but no row becomes an object of Python, and symbols with nothing stored yet need
+        none: a block that begins within a symbol meets that one only. [first_ms, last_ms] and `symbols` say what the lines touch. All or
+        nothing per call, rows that the database refuses excepted.
         """
         return self._copied(text, lambda part: self._copy_bars(part, first_ms, last_ms, set(symbols)))
 
@@ -466,16 +468,20 @@ class Writer:
             self._check_fence(replaces_bars=True)
             self._add_symbols(symbols - self._known)
             bounds = {"symbols": list(symbols), "first": _moment(first_ms), "last": _moment(last_ms)}
-            if self._copied_as_new(cursor, text, _ANY_STORED, bounds):
-                stored = Stored(inserted=cursor.rowcount)
-            else:
+            now, met = self._stored(cursor, _SYMBOLS_STORED, bounds)
+            new, others = _parted(text, set(met))
+            inserted = changed = 0
+            if new:
+                self._copy_new(cursor, new, now)
+                inserted = cursor.rowcount
+            if others:
                 with cursor.copy("COPY staged_bars FROM STDIN") as copy:
-                    copy.write(text)
-                row = cursor.execute(_UPSERT + _CHANGED_COUNT, bounds | self._rule(Cause.BACKFILL)).fetchone()
+                    copy.write(others)
+                row = cursor.execute(_UPSERT + _CHANGED_COUNT, bounds | {"symbols": met} | self._rule(Cause.BACKFILL)).fetchone()
                 assert row is not None
-                stored = Stored(*row)
+                inserted, changed = inserted + row[0], row[1]
         self._known |= symbols
-        return stored
+        return Stored(inserted, changed)
 
     def _copy_days(self, text: str, symbols: set[str]) -> Stored:
         with self.connection.transaction(), self.connection.cursor() as cursor:
@@ -612,6 +618,16 @@ def _line(bar: BarSnapshot) -> str:
         f"{decimal_text(bar.volume)}\t{vwap}\t{trades}\t{bar.source:d}\t{bar.version}\t"
         f"{'t' if bar.complete else 'f'}\t{'t' if bar.source >= SETTLED else 'f'}\n"
     )
+
+
+def _parted(text: str, symbols: set[str]) -> tuple[str, str]:
+    """Return the lines of all other symbols and those of these, each in their order."""
+    if not symbols:
+        return text, ""
+    parts: tuple[list[str], list[str]] = [], []
+    for line in text.splitlines(keepends=True):
+        parts[line.partition("\t")[0] in symbols].append(line)
+    return "".join(parts[0]), "".join(parts[1])
 
 
 def _change(bar: BarSnapshot, row: Sequence[Any]) -> BarChange:

@@ -7,27 +7,8 @@ import socket
 from typing import Any
 
 import django
-from asgiref.sync import sync_to_async
-from django.core.handlers.asgi import ASGIHandler
-from django.http import HttpRequest
-from django.http.response import HttpResponseBase
 
-
-class Http(ASGIHandler):
-    """
-    Django's handler with the whole chain of middleware and view in one thread of the request.
-
-    Ours are synchronous; Django would go back and forth between the event loop and a thread for nearly each of them.
-    """
-
-    def load_middleware(self, is_async: bool = False) -> None:  # noqa: ARG002 - Django's signature
-        """Build the synchronous chain; an asynchronous view still runs in the event loop."""
-        super().load_middleware(is_async=False)
-
-    async def get_response_async(self, request: HttpRequest) -> HttpResponseBase:
-        """Answer the request."""
-        return await sync_to_async(self.get_response, thread_sensitive=True)(request)
-
+from tickstock.handler import Http
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tickstock.settings")  # noqa: TID251 - the server's own entry, before settings
 django.setup(set_prefix=False)  # loads the apps, so it stands before what imports models

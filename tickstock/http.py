@@ -23,6 +23,8 @@ from rest_framework import exceptions
 from rest_framework.parsers import JSONParser
 from rest_framework.renderers import BaseRenderer
 
+from marketdata.bars.digits import exact_number
+
 AWAY = "The database does not answer. Try again in a moment."
 BODY_LIMIT = 1_000_000  # bytes; no request of ours needs more
 _encoder = msgspec.json.Encoder()
@@ -30,18 +32,6 @@ _AS_IT_IS = {str, int, float, bool, type(None), msgspec.Raw}
 
 
 # ---- JSON ---------------------------------------------------------------------------------------------------------------------------
-
-
-def exact_number(value: Decimal) -> str:
-    """Return the decimal's digits without exponent or needless zeros; nothing is rounded. `null` where it is not finite."""
-    if not value.is_finite():
-        return "null"
-    text = str(value)
-    if "E" in text:
-        text = format(value, "f")
-    if "." in text:
-        text = text.rstrip("0").rstrip(".")
-    return "0" if text == "-0" else text
 
 
 def moment(value: datetime) -> str:

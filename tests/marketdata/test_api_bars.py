@@ -13,10 +13,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from rest_framework.exceptions import ValidationError
 
-from marketdata.bars.interval import INTERVALS, day_from, midnight
+from marketdata.bars.interval import INTERVALS, MINUTE, Candle, day_from, midnight
 from marketdata.models import Bar, BarRevision, DailyBar, Source, Symbol
-from marketdata.serializers import MomentField
+from marketdata.serializers import MomentField, bars_json
 from tests.people import make_user, session_client, token_client
+from tickstock.http import json_bytes
 
 pytestmark = pytest.mark.django_db
 OPEN = datetime(2026, 11, 20, 14, 30, tzinfo=UTC)
@@ -211,6 +212,23 @@ def test_bars_have_exactly_the_promised_shape(client):
         '{"symbol":"TST.A","interval":"1m","next":null,"bars":[{"t":"2026-11-20T14:30:00Z","end":"2026-11-20T14:31:00Z","o":188.42,'
         '"h":188.43,"l":188.41,"c":188.42,"v":1200.5,"vw":188.421,"n":7,"final":false}]}'
     )
+
+
+PRICES = st.decimals(allow_nan=False, allow_infinity=False, min_value=0, max_value=10**15)
+
+
+@given(st.lists(st.tuples(PRICES, PRICES, st.none() | PRICES, st.none() | st.integers(0, 2**31), st.booleans())))
+@example([(Decimal("188.4200"), Decimal("1E+3"), Decimal("0E-7"), 0, True)])
+@example([(Decimal("1E-12"), Decimal(0), None, None, False)])
+def test_a_page_of_bars_is_written_as_the_renderer_writes_its_rows(values):
+    page = [Candle(OPEN, OPEN + MINUTE, price, price, price, price, volume, *rest) for price, volume, *rest in values]
+
+    rows = [
+        {"t": bar.start, "end": bar.end, "o": bar.open, "h": bar.high, "l": bar.low, "c": bar.close, "v": bar.volume,
+         "vw": bar.vwap, "n": bar.trades, "final": bar.final}
+        for bar in page
+    ]  # fmt: skip
+    assert json_bytes(bars_json(page)) == json_bytes(rows)
 
 
 def test_without_from_the_newest_bars_come_first_and_pages_go_back_in_time(client):

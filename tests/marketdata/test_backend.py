@@ -1,4 +1,6 @@
-"""Connections that the web process keeps for its next requests."""
+"""Connections that the web process keeps for its next requests, and what they read."""
+
+from datetime import UTC, datetime
 
 import pytest
 from django.db import DatabaseError, connection
@@ -70,3 +72,17 @@ def test_no_more_are_kept_than_the_setting_says_and_none_for_long(kept, monkeypa
 
     monkeypatch.setattr(base, "KEPT_SECONDS", 0.0)
     assert pid_of(kept) != first
+
+
+def test_a_moment_is_read_in_utc_and_is_the_same_where_the_session_has_another_zone():
+    moment = datetime(2026, 11, 20, 14, 30, 0, 123456, tzinfo=UTC)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT %s::timestamptz, NULL::timestamptz", [moment])
+        read = cursor.fetchone()
+        cursor.execute("SET LOCAL timezone = 'Asia/Tokyo'")
+        cursor.execute("SELECT %s::timestamptz", [moment])
+        read_elsewhere = cursor.fetchone()
+
+    assert read == (moment, None)
+    assert read[0].tzinfo is UTC
+    assert read_elsewhere == (moment,)

@@ -142,6 +142,27 @@ def test_of_two_rows_of_one_minute_the_later_stands_however_far_apart_and_every_
     assert (second["inserted"], second["changed"]) == (0, 0)
 
 
+def test_what_a_block_meets_in_the_table_is_replaced_and_all_others_of_it_are_new(market, tmp_path, monkeypatch):
+    monkeypatch.setattr("marketdata.files.BLOCK_BYTES", 400)  # some ten lines, so that nearly every block begins within a symbol
+    minutes = [f"15:{minute:02}" for minute in range(7)]
+    path = write(tmp_path / "x.csv", *(line(clock, symbol=f"S{number}") for number in range(6) for clock in minutes))
+    os.utime(path, (1_700_000_000, 1_700_000_000))
+    first = run("flatfile", path)
+    later = write(
+        tmp_path / "y.csv", line(symbol="NEW.A"), line("15:03", symbol="S1", price="11"), line("15:30", symbol="S1"), line(symbol="ZNEW")
+    )
+    os.utime(later, (1_700_000_100, 1_700_000_100))
+
+    second, third = run("flatfile", later), run("flatfile", later)
+
+    assert (first["inserted"], first["changed"]) == (42, 0)
+    assert {number: len(rows(f"S{number}")) for number in range(6)} == {0: 7, 1: 8, 2: 7, 3: 7, 4: 7, 5: 7}
+    assert (second["inserted"], second["changed"]) == (3, 1)
+    assert (third["inserted"], third["changed"]) == (0, 0)
+    assert BarRevision.objects.get().timestamp == Bar.objects.get(revision=1).timestamp
+    assert [rows("NEW.A")["15:00"], rows("ZNEW")["15:00"]] == [rows("S0")["15:00"]] * 2
+
+
 def test_a_file_published_again_wins_and_an_older_one_does_not_come_back(market, tmp_path):
     path = write(tmp_path / "x.csv", line(price="10"))
     os.utime(path, (1_700_000_000, 1_700_000_000))
