@@ -78,9 +78,9 @@ class Intake:
     def _count(self, events: list[Event]) -> type[Event] | None:
         """Count the events by kind; return the kind of all of them, where it is one."""
         report, before = self.report, self.report.events
-        kinds = set(map(type, events))
-        kind = kinds.pop() if len(kinds) == 1 else None  # most frames hold one, and counting by kind is slower
-        for each, number in ((kind, len(events)),) if kind is not None else Counter(map(type, events)).items():
+        types = list(map(type, events))
+        kind = types[0] if types and types.count(types[0]) == len(types) else None  # most frames hold one, and counting by kind is slower
+        for each, number in ((kind, len(types)),) if kind is not None else Counter(types).items():
             self.counts[_KIND_NAMES[each]] += number
             if each is not StatusMessage:
                 report.events += number

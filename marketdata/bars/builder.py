@@ -129,10 +129,15 @@ class BarBuilder:
         The same as `add` for each. Where the symbol's newest minute is open, nothing about an event can be in question but its content, so the page
         takes it at once: that is nearly every event, and what a busy feed costs. `kind`: that of all of them, where it is one.
         """
+        if kind is Trade:
+            return self._add_trades(events, admits, frame, 0), []  # type: ignore[arg-type]
+        if kind is SecondAggregate:
+            return self._add_seconds(events, admits, frame, 0), []  # type: ignore[arg-type]
         largest, place = 0, 0
         others: list[Event] = []
-        for each, run in [(kind, events)] if kind is not None else groupby(events, type):
+        for each, run in groupby(events, type):
             alike: list[Any] = list(run)
+            newest = 0
             if each is Trade:
                 newest = self._add_trades(alike, admits, frame, place)
             elif each is SecondAggregate:
@@ -140,7 +145,6 @@ class BarBuilder:
             elif each is MinuteAggregate:
                 newest = self._add_each(alike, admits)
             else:
-                newest = 0
                 others += alike
             largest = max(largest, newest)
             place += len(alike)
@@ -156,7 +160,7 @@ class BarBuilder:
             trade, newest = page.take_trades(ahead)
             end = number - length_hint(ahead) - (trade is not None)
             if end > begin:
-                page.keep(frame, first + end - 1, trades[begin:end])
+                page.keep(frame, first + end - 1, trades, begin, end)
                 self.clock_ms = max(self.clock_ms, newest)
                 largest = max(largest, newest)
             begin = end
@@ -305,7 +309,7 @@ class BarBuilder:
                 if type(event) is SecondAggregate and page.take_seconds((event,), lambda: (event,)):
                     return
                 if frame is not None and isinstance(event, Trade) and page.take_trades(iter((event,)))[0] is None:
-                    page.keep(frame, place, [event])
+                    page.keep(frame, place, [event], 0, 1)
                     return
             page.add(minute, event, self._refuse)
 

@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+from msgspec.structs import astuple
 
 from marketdata.bars import blocks
 from marketdata.bars.blocks import Column, Columns, Kept, floats, integers
@@ -34,6 +35,7 @@ from marketdata.feed.conditions import ALL, HIGH_LOW, KNOWN_EXTENDED, KNOWN_REGU
 from marketdata.feed.decode import decode
 from marketdata.feed.events import SecondAggregate, Trade
 
+Pack = Callable[..., bytes]
 Source = Callable[[], Sequence[SecondAggregate]]
 """Reads again what was taken."""
 
@@ -49,43 +51,25 @@ class Waiting:
     """
 
     def __init__(self) -> None:
-        self._slots, self._starts, self._sizes = bytearray(), bytearray(), bytearray()
-        self._opened, self._high, self._low, self._close = bytearray(), bytearray(), bytearray(), bytearray()
-        self._accumulated, self._mean = bytearray(), bytearray()
+        self._whole = bytearray(), bytearray(), bytearray()
+        self._floating = bytearray(), bytearray(), bytearray(), bytearray(), bytearray(), bytearray()
         self._sources: list[Source] = []
 
     def __len__(self) -> int:
-        return len(self._mean) // 8
+        return len(self._whole[0]) // 8
 
-    def add(self, seconds: Sequence[SecondAggregate], starts: list[int], slots: list[int], source: Source) -> None:
-        """Add seconds of the minutes with these slots. struct.error, and nothing added, where a size has no place in 64 bits."""
-        whole, floating = _packers(len(seconds))
-        try:
-            sizes = whole(*map(KNOWN.get, [second.v if second.dv is None else second.dv for second in seconds]))
-        except struct.error:  # one that was not met before, or too large
-            sizes = whole(*_sizes(seconds))
-        try:
-            means = floating(*[second.vw for second in seconds])
-        except struct.error:
-            means = floating(*[math.nan if second.vw is None else second.vw for second in seconds])
-        self._sizes += sizes
-        self._mean += means
-        self._slots += whole(*slots)
-        self._starts += whole(*starts)
-        self._opened += floating(*[second.o for second in seconds])
-        self._high += floating(*[second.h for second in seconds])
-        self._low += floating(*[second.l for second in seconds])
-        self._close += floating(*[second.c for second in seconds])
-        self._accumulated += floating(*[second.av for second in seconds])
+    def add(self, whole: tuple[bytes, ...], floating: tuple[bytes, ...], source: Source) -> None:
+        """Add columns: slot, start, size; open, high, low, close, the day's volume, mean price."""
+        for column, more in zip(self._whole, whole, strict=True):
+            column += more
+        for column, more in zip(self._floating, floating, strict=True):
+            column += more
         self._sources.append(source)
 
     def columns(self) -> Columns:
         """Return slot, start, open, high, low, close, the day's volume, mean price and size."""
-        slots, starts, sizes = (np.frombuffer(column, np.dtype("l")) for column in (self._slots, self._starts, self._sizes))
-        opened, high, low, close, accumulated, mean = (
-            np.frombuffer(column, np.float64)
-            for column in (self._opened, self._high, self._low, self._close, self._accumulated, self._mean)
-        )
+        slots, starts, sizes = (np.frombuffer(column, np.dtype("l")) for column in self._whole)
+        opened, high, low, close, accumulated, mean = (np.frombuffer(column, np.float64) for column in self._floating)
         return slots, starts, opened, high, low, close, accumulated, np.where((mean > 0) & (mean < HIGHEST_PRICE), mean, close), sizes
 
     def seconds(self) -> list[SecondAggregate]:
@@ -177,15 +161,25 @@ class Page:
 
     def take_seconds(self, seconds: Sequence[SecondAggregate], source: Source) -> int:
         """Take seconds of which nothing is to be asked, and return when the latest was over (Unix ms); else take none and return 0."""
-        starts = [second.s for second in seconds]
-        slots = list(map(self._second_slots.get, [second.sym for second in seconds]))
-        latest = max(starts)
-        if None in slots or latest >= self.start + MINUTE_MS or min(starts) < self.start:
+        symbols, opened, high, low, close, starts, _, numbers, texts, accumulated, means, _, _ = zip(*map(astuple, seconds), strict=True)
+        latest: int = max(starts)
+        if latest >= self.start + MINUTE_MS or min(starts) < self.start:
+            return 0
+        whole, floating = _packers(len(seconds))
+        try:
+            slots = whole(*map(self._second_slots.get, symbols))
+            sizes = _packed_sizes(seconds, numbers, texts, whole)
+        except struct.error:  # a symbol that is not trusted, or a size beyond 64 bits
             return 0
         try:
-            self._waiting.add(seconds, starts, slots, source)  # type: ignore[arg-type]
+            mean = floating(*means)
         except struct.error:
-            return 0
+            mean = floating(*[math.nan if each is None else each for each in means])
+        self._waiting.add(
+            (slots, whole(*starts), sizes),
+            (floating(*opened), floating(*high), floating(*low), floating(*close), floating(*accumulated), mean),
+            source,
+        )
         return latest + SECOND_MS
 
     def gather(self, refuse: Refuse) -> None:
@@ -277,7 +271,9 @@ class Page:
                         trades.final_at = at
                         trades.final_number = number
                         trades.final_price = price
-                    if (at < latest or not latest) and at < trades.first_at:
+                        if not latest:
+                            trades.first_at, trades.first_number, trades.first_price = at, number, price
+                    elif at < trades.first_at:
                         trades.first_at, trades.first_number, trades.first_price = at, number, price
                     trades.volume += size
                     trades.values.append(price * size)
@@ -303,8 +299,8 @@ class Page:
             return trade, newest
         return None, newest
 
-    def keep(self, frame: bytes | str, place: int, taken: list[Trade]) -> None:
-        """Remember trades that were taken; the last of them is the event at `place` of this frame."""
+    def keep(self, frame: bytes | str, place: int, trades: list[Trade], begin: int, end: int) -> None:
+        """Remember the trades [begin, end), which were taken; the last of them is the event at `place` of this frame."""
         if self._frame_bytes < FRAME_BYTES:
             if not self._frames or self._frames[-1] is not frame:
                 self._frames.append(frame)
@@ -312,7 +308,7 @@ class Page:
                 self._frame_bytes += len(frame)
             self._places[-1] = max(self._places[-1], place)  # the same frame may come again
         else:
-            self._trades += taken
+            self._trades += trades[begin:end]
             if len(self._trades) >= CHUNK:
                 self._keep_columns()
 
@@ -372,19 +368,27 @@ def seconds_of(frame: bytes | str, begin: int, end: int) -> list[SecondAggregate
 
 
 @cache
-def _packers(number: int) -> tuple[Callable[..., bytes], Callable[..., bytes]]:
+def _packers(number: int) -> tuple[Pack, Pack]:
     """Return what makes the bytes of so many integers and floats: a third of the time that array and numpy take, and `q` takes twice that of `l`."""
     return struct.Struct(f"{number}l").pack, struct.Struct(f"{number}d").pack
 
 
-def _sizes(seconds: Sequence[SecondAggregate]) -> list[int]:
-    sizes = []
+def _packed_sizes(seconds: Sequence[SecondAggregate], numbers: Iterable[float], texts: Iterable[str | None], whole: Pack) -> bytes:
+    """Return the sizes in 1/SHARE shares, −1 for one that cannot be read. struct.error where one has no place in 64 bits."""
+    try:
+        return whole(*map(KNOWN.get, texts))  # type: ignore[arg-type]  # None stands for none
+    except struct.error:
+        pass
+    try:
+        return whole(*[KNOWN.get(number if text is None else text) for number, text in zip(numbers, texts, strict=True)])
+    except struct.error:
+        sizes = []
     for second in seconds:
         try:
             sizes.append(known_units(second.dv, second.v))
         except BadSizeError:
             sizes.append(-1)
-    return sizes
+    return whole(*sizes)
 
 
 def _second_parts(rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[int, SecondPart]]:
