@@ -152,25 +152,45 @@ class BarBuilder:
 
     def _add_trades(self, trades: list[Trade], admits: Admits, frame: bytes | str, first: int) -> int:
         """Add trades, the first of them at the place `first` of the frame; return the largest time."""
+        times = [trade.t for trade in trades]
+        earliest, latest = min(times), max(times)
         largest = begin = 0
         number = len(trades)
         while begin < number:
             page = self._newest
-            ahead = iter(trades[begin:] if begin else trades)
-            trade, newest = page.take_trades(ahead)
-            end = number - length_hint(ahead) - (trade is not None)
-            if end > begin:
-                page.keep(frame, first + end - 1, trades, begin, end)
-                self.clock_ms = max(self.clock_ms, newest)
-                largest = max(largest, newest)
-            begin = end
-            if trade is not None and (page.trusts_trades(trade.sym) or not self._welcome(page, trade, trade.t, admits)):
+            start, end = page.start, page.start + MINUTE_MS
+            until = number
+            if earliest < start or latest >= end:
+                until = next((place for place in range(begin, number) if not start <= times[place] < end), number)
+            ahead = iter(trades if until - begin == number else trades[begin:until])
+            while begin < until and page is self._newest:
+                stopped = page.take_trades(ahead)
+                taken = until - length_hint(ahead) - stopped
+                if taken > begin:
+                    page.keep(frame, first + taken - 1, trades, begin, taken)
+                    newest = latest if taken - begin == number else max(times[begin:taken])
+                    self.clock_ms = max(self.clock_ms, newest)
+                    largest = max(largest, newest)
+                    begin = taken
+                if stopped:
+                    largest = max(largest, self._add_asked(page, trades[begin], admits, frame, first + begin))
+                    begin += 1
+            if begin < number and begin == until:  # it is of another minute
+                largest = max(largest, self._add_asked(page, trades[begin], admits, frame, first + begin))
                 begin += 1
-                if admits(trade):
-                    self.add(trade, frame, first + end)
-                    largest = max(largest, trade.t)
         self._waiting += number
         return largest
+
+    def _add_asked(self, page: Page, trade: Trade, admits: Admits, frame: bytes | str, place: int) -> int:
+        """Add a trade about which the page asks: have the minute trusted, or go the long way. Return its time, 0 where it is not admitted."""
+        if not page.trusts_trades(trade.sym) and self._welcome(page, trade, trade.t, admits) and not page.take_trades(iter((trade,))):
+            page.keep(frame, place, [trade], 0, 1)
+            self.clock_ms = max(self.clock_ms, trade.t)
+        elif admits(trade):
+            self.add(trade, frame, place)
+        else:
+            return 0
+        return trade.t
 
     def _add_seconds(self, seconds: list[SecondAggregate], admits: Admits, frame: bytes | str, first: int) -> int:
         """Add seconds in the same way."""
@@ -302,13 +322,15 @@ class BarBuilder:
                 self._due[symbol, start] = minute
         else:
             if start > self._newest.start:
+                if start == self._newest.start + MINUTE_MS and self.whole_from is not None:
+                    page.follow(self._newest, whole=start >= self.whole_from)
                 self._ask_again()
                 self._newest = page
             if page is self._newest:
                 page.trust(minute, event)
                 if type(event) is SecondAggregate and page.take_seconds((event,), lambda: (event,)):
                     return
-                if frame is not None and isinstance(event, Trade) and page.take_trades(iter((event,)))[0] is None:
+                if frame is not None and isinstance(event, Trade) and not page.take_trades(iter((event,))):
                     page.keep(frame, place, [event], 0, 1)
                     return
             page.add(minute, event, self._refuse)

@@ -58,8 +58,8 @@ class Components(Generic[Part]):
         self.value = self.rest = 0.0
         self.values.clear()
 
-    def _fold(self, identity: int, part: Part) -> None:
-        """Add one component to the running values."""
+    def fold(self, identity: int, part: Part) -> None:
+        """Add one component to the running values, and to nothing else."""
         raise NotImplementedError
 
     def add(self, identity: int, part: Part, elsewhere: Callable[[], Iterable[tuple[int, Part]]]) -> bool:
@@ -78,7 +78,7 @@ class Components(Generic[Part]):
                 return False
         parts[identity] = part
         if known is None:
-            self._fold(identity, part)
+            self.fold(identity, part)
         else:
             self._rebuild(parts)
         return True
@@ -91,7 +91,7 @@ class Components(Generic[Part]):
     def _rebuild(self, parts: dict[int, Part]) -> None:
         self._empty()
         for identity, part in parts.items():
-            self._fold(identity, part)
+            self.fold(identity, part)
 
     @property
     def count(self) -> int:
@@ -122,7 +122,8 @@ class TradeSet(Components[TradePart]):
         self.final_at, self.final_number, self.final_price = 0, 0, 0.0
         self.silent = 0
 
-    def _fold(self, identity: int, part: TradePart) -> None:
+    def fold(self, identity: int, part: TradePart) -> None:
+        """Add one trade to the running values, and to nothing else."""
         size, price, at, flags = part
         self.last = max(self.last, identity)
         if flags & HIGH_LOW:
@@ -172,7 +173,8 @@ class SecondSet(Components[SecondPart]):
         self.first = LATEST_MS
         self.open = self.close = self.accumulated = 0.0
 
-    def _fold(self, identity: int, part: SecondPart) -> None:
+    def fold(self, identity: int, part: SecondPart) -> None:
+        """Add one second to the running values, and to nothing else."""
         accumulated, size, high, low, close, opened, mean = part
         if identity < self.first:
             self.first, self.open = identity, opened

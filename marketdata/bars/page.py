@@ -31,7 +31,7 @@ from marketdata.bars.minute import (
 )  # fmt: skip
 from marketdata.bars.sizes import KNOWN, BadSizeError, known_units
 from marketdata.bars.snapshot import MINUTE_MS
-from marketdata.feed.conditions import ALL, HIGH_LOW, KNOWN_EXTENDED, KNOWN_REGULAR, OPEN_CLOSE, VOLUME, eligibility
+from marketdata.feed.conditions import ALL, KNOWN_EXTENDED, KNOWN_REGULAR, VOLUME, eligibility
 from marketdata.feed.decode import decode
 from marketdata.feed.events import SecondAggregate, Trade
 
@@ -40,6 +40,7 @@ Source = Callable[[], Sequence[SecondAggregate]]
 """Reads again what was taken."""
 
 FRAME_BYTES = 1_000_000  # of frames that a page keeps as they came
+BUSY = 5  # trades in a minute: such a symbol hardly ever rests in the next
 CHUNK = 4_000  # events that wait: their frames are held as long
 
 
@@ -147,6 +148,12 @@ class Page:
         """Return whether nothing is to be asked about the next second of this symbol but its content."""
         return symbol in self._second_slots
 
+    def follow(self, earlier: "Page", *, whole: bool) -> None:
+        """Open minutes of the symbols that traded often in the minute before, so that their first trade here need not be asked about."""
+        for symbol, trades in earlier._trade_sets.items():
+            if symbol not in self.minutes and trades.version >= BUSY:
+                self._trade_sets[symbol] = self.open(symbol, whole=whole).trades = TradeSet()
+
     def distrust(self, symbol: str) -> None:
         """Ask about each further event of this symbol."""
         self._trade_sets.pop(symbol, None)
@@ -238,34 +245,26 @@ class Page:
 
     # -- trades: running values ---------------------------------------------------------------------------------------------------
 
-    def take_trades(self, ahead: Iterator[Trade]) -> tuple[Trade | None, int]:
+    def take_trades(self, ahead: Iterator[Trade]) -> bool:
         """
-        Add trades to the running values until one comes about which something is to be asked; return that one, None at the end.
+        Add trades of this minute to the running values until one comes about which something is to be asked; return whether one did.
 
-        And the time of the latest of the others (Unix ms, 0 without any), which whoever calls must `keep`. This loop is what a busy feed costs, so
-        it writes out what `TradeSet` says.
+        Whoever calls must `keep` what was taken. This loop is what a busy feed costs, so it writes out what `TradeSet.fold` says of nearly all trades.
         """
         sets, sizes, eligible = self._trade_sets, KNOWN, KNOWN_EXTENDED if self._extended else KNOWN_REGULAR
-        start, end = self.start, self.start + MINUTE_MS
-        newest = 0
-        trade: Trade | None = None
         try:
             for trade in ahead:
-                at = trade.t
                 number = trade.q
                 trades = sets[trade.sym]
-                if number <= trades.last or not start <= at < end:
-                    return trade, newest
+                if number <= trades.last:
+                    return True
                 text = trade.ds
                 size = sizes[trade.s] if text is None else sizes[text]
                 flags = eligible[trade.c]
                 trades.last = number
+                at = trade.t
                 price = trade.p
                 if flags == ALL:
-                    if price > trades.high:
-                        trades.high = price
-                    if price < trades.low:
-                        trades.low = price
                     latest = trades.final_at
                     if at >= latest:
                         trades.final_at = at
@@ -275,29 +274,20 @@ class Page:
                             trades.first_at, trades.first_number, trades.first_price = at, number, price
                     elif at < trades.first_at:
                         trades.first_at, trades.first_number, trades.first_price = at, number, price
+                    if price > trades.high:
+                        trades.high = price
+                    if price < trades.low:
+                        trades.low = price
+                    trades.volume += size
+                    trades.values.append(price * size)
+                elif flags == VOLUME:  # an odd lot: most of today's trades
                     trades.volume += size
                     trades.values.append(price * size)
                 else:
-                    if flags & HIGH_LOW:
-                        if price > trades.high:
-                            trades.high = price
-                        if price < trades.low:
-                            trades.low = price
-                    if flags & OPEN_CLOSE:
-                        if at >= trades.final_at:
-                            trades.final_at, trades.final_number, trades.final_price = at, number, price
-                        if at < trades.first_at:
-                            trades.first_at, trades.first_number, trades.first_price = at, number, price
-                    if flags & VOLUME:
-                        trades.volume += size
-                        trades.values.append(price * size)
-                    else:
-                        trades.silent += 1
-                if at > newest:
-                    newest = at
+                    trades.fold(number, (size, price, at, flags))
         except KeyError:  # a symbol that is not trusted, a size or conditions that were not met before
-            return trade, newest
-        return None, newest
+            return True
+        return False
 
     def keep(self, frame: bytes | str, place: int, trades: list[Trade], begin: int, end: int) -> None:
         """Remember the trades [begin, end), which were taken; the last of them is the event at `place` of this frame."""

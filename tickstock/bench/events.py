@@ -1,5 +1,6 @@
 """Frames → one-minute bars, on one core: against the typed decoder alone, and against two peers on a real day of trades."""
 
+import gc
 import gzip
 import json
 import subprocess
@@ -28,6 +29,8 @@ _trades = msgspec.json.Decoder(list[Trade])
 
 def rows(place: Place) -> Iterator[Row]:
     """Yield the rows of decoding and folding."""
+    gc.collect()
+    gc.freeze()  # as stream_ticks does
     frames = second_frames(symbols=70, seconds=SECONDS)
     count = 70 * SECONDS
     bare, ours = alternate(place.repeats, lambda: _decode(_seconds, frames), lambda: fold(frames), clock=time.process_time)
@@ -59,6 +62,7 @@ def _real_trades(place: Place, recording: Path) -> Iterator[Row]:
         events = [event for line in lines for event in json.loads(line)]
     frames = framed(events)
     count = len(events)
+    del events  # 200,000 dictionaries through which the collector would look while the side that makes objects is measured
 
     def by_polars() -> None:
         _bars_by_polars(_trades_of(frames))

@@ -1,5 +1,6 @@
 """`stream_ticks`: the live line, or a recorded one. A thin door to stream.py."""
 
+import gc
 import json
 import re
 import signal
@@ -59,6 +60,8 @@ class Command(BaseCommand):
         """Run until the end; every refusal is one sentence and exit status 1."""
         stop = _stop_on_signals()
         shard, shards = _shard(options["shard"])
+        gc.collect()
+        gc.freeze()  # what is loaded now stays: the collector, which many bars wake, need not look through it each time
         try:
             report = self._replay(options, stop, shard, shards) if options["replay"] else self._live(options, stop, shard, shards)
         except (ProgrammingError, psycopg.errors.UndefinedTable):
