@@ -522,20 +522,25 @@ frames_of_all = st.lists(
 @mock.patch("marketdata.bars.page.CHUNK", 3)
 @mock.patch("marketdata.bars.builder.WAITING", 5)
 @given(
-    frames_of_all, st.lists(st.integers(0, 11), max_size=6), st.sets(st.integers(0, 17)), st.booleans(), st.sampled_from([0, 700, 10**6])
+    frames_of_all,
+    st.lists(st.integers(0, 11), max_size=6),
+    st.sets(st.integers(0, 17)),
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from([0, 700, 10**6]),
 )
 @settings(max_examples=1000, deadline=None)
-def test_a_frame_at_once_gives_what_its_events_give_one_by_one(frames, again, looks, moves, frame_bytes):
+def test_a_frame_at_once_gives_what_its_events_give_one_by_one(frames, again, looks, moves, started, frame_bytes):
     """Whether a page keeps frames as they came, columns, or first the ones and then the others."""
     with mock.patch("marketdata.bars.page.FRAME_BYTES", frame_bytes):
         sent = list(map(msgspec.json.encode, frames))
-        _compare_ways(sent + [sent[number % len(sent)] for number in again], looks, moves)
+        _compare_ways(sent + [sent[number % len(sent)] for number in again], looks, moves, now_ms=at("14:30") if started else 0)
 
 
-def _compare_ways(frames, looks, moves):
+def _compare_ways(frames, looks, moves, *, now_ms):
     ways = []
     for at_once in (True, False):
-        builder = BarBuilder(SESSIONS, unbroken=True)
+        builder = BarBuilder(SESSIONS, unbroken=True, now_ms=now_ms)
         told, largest = [], []
         for number, frame in enumerate(frames):
             events = decode(frame).events
@@ -555,3 +560,54 @@ def _compare_ways(frames, looks, moves):
         refused = sorted((item.reason, msgspec.json.encode(item.event)) for item in builder.refused)
         ways.append((told, refused, builder.late_events, builder.clock_ms, largest))
     assert ways[0] == ways[1]
+
+
+def sent(builder, *events):
+    """Have the builder take one frame."""
+    frame = msgspec.json.encode(list(events))
+    kinds = {type(event) for event in events}
+    builder.add_all(decode(frame).events, lambda event: True, frame, kinds.pop() if len(kinds) == 1 else None)
+
+
+def test_what_a_frame_says_later_is_not_known_before():
+    builder = BarBuilder(SESSIONS, unbroken=True)
+    sent(builder, make_trade(5.0, time="14:30", symbol="BOLT"), make_trade(5.0, time="14:30", symbol="BOLT"))  # the clock stands
+    sent(
+        builder,
+        make_trade(10.0, 100, time="14:30:01", q=1),
+        make_trade(11.0, 100, time="14:30:02", q=2),
+        make_trade(10.5, 100, time="14:30:01", q=1),  # has all trades of its minute read again
+        make_trade(20.0, 100, time="19:00", q=3),
+        make_trade(20.0, 100, time="19:00", q=4),
+        make_trade(12.0, 900, time="14:30:03", q=9),  # late by now
+    )
+
+    first = builder.finish()[0]
+
+    assert values(first) == (10.5, 11.0, 10.5, 11.0, 200, 2)
+    assert [item.reason for item in builder.refused] == ["late"]
+
+
+def test_a_trade_is_late_however_busy_its_minute_was():
+    builder = BarBuilder(SESSIONS, unbroken=True)
+    sent(builder, make_trade(10.0, time="14:30:01", q=1), make_trade(10.0, time="14:30:02", q=2))
+    sent(builder, make_minute(10.0, time="15:00", symbol="BOLT"))
+    sent(builder, make_trade(10.0, time="14:30:03", q=3))
+
+    assert [item.reason for item in builder.refused] == ["late"]
+    assert [bar.volume / SHARE for bar in builder.finish() if bar.symbol == "ACME"] == [200]
+
+
+def test_a_second_whose_size_cannot_be_read_is_refused_among_others():
+    builder = BarBuilder(SESSIONS, unbroken=True)
+    seconds = [make_second(10.0, 100, time=at("14:30") + 1000 * number, symbol=f"S{number}") for number in range(20)]
+    sent(builder, *seconds)
+    again = [msgspec.structs.replace(second, s=second.s + 30_000) for second in seconds]
+    again[7] = msgspec.structs.replace(again[7], dv="many")
+    again[9] = msgspec.structs.replace(again[9], dv="99999999999.5")  # no column holds it
+    sent(builder, *again)
+
+    volumes = {bar.symbol: bar.volume / SHARE for bar in builder.finish()}
+
+    assert [(item.reason, item.event.sym) for item in builder.refused] == [("bad_value", "S7")]
+    assert volumes == {f"S{number}": 200 for number in range(20)} | {"S7": 100, "S9": 99999999999.5 + 100}
