@@ -1,7 +1,7 @@
 """
 Events as columns, sorted and searched by the minute that they belong to. Pure: no clock, no I/O, no Django.
 
-Rows of all symbols' minutes of one moment lie in one array a column: 45 bytes a trade, 70 a second, where objects take half a kilobyte.
+Rows of all symbols' minutes of one moment lie in one array a column: 37 bytes a trade, 68 a second, where objects take half a kilobyte.
 """
 
 import struct

@@ -6,6 +6,7 @@ of their identities, as nearly all do, are remembered by page.py; a set takes th
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar
 
@@ -34,7 +35,7 @@ SecondPart = tuple[float, int, float, float, float, float, float]
 Part = TypeVar("Part", TradePart, SecondPart)
 
 
-class Components(Generic[Part]):
+class Components(ABC, Generic[Part]):
     """
     The components of one minute as a set by identity, with the running values of its bar.
 
@@ -58,9 +59,9 @@ class Components(Generic[Part]):
         self.value = self.rest = 0.0
         self.values.clear()
 
+    @abstractmethod
     def fold(self, identity: int, part: Part) -> None:
         """Add one component to the running values, and to nothing else."""
-        raise NotImplementedError
 
     def add(self, identity: int, part: Part, elsewhere: Callable[[], Iterable[tuple[int, Part]]]) -> bool:
         """Add one component, whatever its identity; return whether the set may have changed. `elsewhere` gives those that are remembered there."""

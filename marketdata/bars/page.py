@@ -41,7 +41,7 @@ Source = Callable[[], Sequence[SecondAggregate]]
 
 FRAME_BYTES = 1_000_000  # of frames that a page keeps as they came
 BUSY = 5  # trades in a minute: such a symbol hardly ever rests in the next
-CHUNK = 4_000  # events that wait: their frames are held as long
+CHUNK, FRAMES = 4_000, 400  # events that wait, and frames of theirs that are held as long
 
 
 class Waiting:
@@ -58,6 +58,11 @@ class Waiting:
 
     def __len__(self) -> int:
         return len(self._whole[0]) // 8
+
+    @property
+    def frames(self) -> int:
+        """The number of frames that are held: a frame of other things may hold one second."""
+        return len(self._sources)
 
     def add(self, whole: tuple[bytes, ...], floating: tuple[bytes, ...], source: Source) -> None:
         """Add columns: slot, start, size; open, high, low, close, the day's volume, mean price."""
@@ -191,7 +196,7 @@ class Page:
 
     def gather(self, refuse: Refuse) -> None:
         """Make columns of the seconds that wait, once they are enough. What cannot be goes to `refuse`."""
-        if len(self._waiting) >= CHUNK:
+        if len(self._waiting) >= CHUNK or self._waiting.frames >= FRAMES:
             self._gather(refuse)
 
     def fold(self, refuse: Refuse) -> None:
@@ -291,12 +296,12 @@ class Page:
 
     def keep(self, frame: bytes | str, place: int, trades: list[Trade], begin: int, end: int) -> None:
         """Remember the trades [begin, end), which were taken; the last of them is the event at `place` of this frame."""
-        if self._frame_bytes < FRAME_BYTES:
-            if not self._frames or self._frames[-1] is not frame:
-                self._frames.append(frame)
-                self._places.append(place)
-                self._frame_bytes += len(frame)
+        if self._frames and self._frames[-1] is frame:
             self._places[-1] = max(self._places[-1], place)  # the same frame may come again
+        elif self._frame_bytes + len(frame) <= FRAME_BYTES:
+            self._frames.append(frame)
+            self._places.append(place)
+            self._frame_bytes += len(frame)
         else:
             self._trades += trades[begin:end]
             if len(self._trades) >= CHUNK:

@@ -12,6 +12,7 @@ from marketdata.bars.minute import PARTIAL, SECONDS, TRADES, VENDOR
 from marketdata.bars.sizes import BadSizeError, decimal_text, units
 from marketdata.bars.snapshot import SHARE
 from marketdata.feed.decode import decode
+from marketdata.feed.events import Quote
 from tests.factories import at, make_minute, make_second, make_sessions, make_trade
 
 SESSIONS = make_sessions()
@@ -611,3 +612,55 @@ def test_a_second_whose_size_cannot_be_read_is_refused_among_others():
 
     assert [(item.reason, item.event.sym) for item in builder.refused] == [("bad_value", "S7")]
     assert volumes == {f"S{number}": 200 for number in range(20)} | {"S7": 100, "S9": 99999999999.5 + 100}
+
+
+def busy_then_next_minute():
+    """Return a builder of a live line in which ACME traded busily, and BOLT has begun the minute behind."""
+    builder = BarBuilder(SESSIONS, now_ms=at("14:29"))
+    builder.resume()
+    sent(builder, make_trade(5.0, time="14:29:30", symbol="BOLT"))
+    sent(builder, *(make_trade(10.0, time=at("14:30") + number, q=number + 1) for number in range(10)))
+    sent(builder, *(make_trade(5.0, time=at("14:31") + number, symbol="BOLT") for number in range(2)))
+    return builder
+
+
+def test_a_busy_symbol_that_rests_has_no_bar():
+    builder = busy_then_next_minute()
+
+    bars = builder.closed(at("14:33"))
+
+    assert [(bar.symbol, bar.opened_at_ms) for bar in bars if bar.symbol == "ACME"] == [("ACME", at("14:30"))]
+    late = make_trade(11.0, time="14:31:59", q=20)
+    sent(builder, late)
+    assert [(values(bar), bar.complete) for bar in builder.closed(at("14:33:01"))] == [((11.0, 11.0, 11.0, 11.0, 100, 1), True)]
+
+
+def test_a_line_that_breaks_leaves_no_minute_whole_that_was_opened_ahead():
+    builder = busy_then_next_minute()
+    builder.interrupt()
+    builder.resume()
+    sent(builder, make_trade(11.0, time="14:31:30", q=20), make_trade(11.0, time="14:31:31", q=21))
+
+    bars = {(bar.symbol, bar.opened_at_ms): bar.complete for bar in builder.closed(at("14:33"))}
+
+    assert {moment: complete for (symbol, moment), complete in bars.items() if symbol == "ACME"} == {at("14:30"): False, at("14:31"): False}
+
+
+def test_no_page_holds_more_of_frames_than_it_may():
+    """A frame of other things may be sixteen megabytes long and hold one trade, or one second."""
+    builder = BarBuilder(SESSIONS, unbroken=True, now_ms=at("14:30"))
+    trades = [make_trade(10.0 + number, 100, time=at("14:30") + number, q=number + 1) for number in range(40)]
+    seconds = [make_second(10.0, 100, time=at("14:30") + 1000 * number, symbol="BOLT") for number in range(40)]
+    sent(builder, trades[0], seconds[0])
+    quotes = [Quote(sym="ACME", t=at("14:30"), bp=1.0)] * 20
+    with mock.patch("marketdata.bars.page.FRAME_BYTES", 700), mock.patch("marketdata.bars.page.FRAMES", 5):
+        for trade, second in zip(trades[1:], seconds[1:], strict=True):
+            sent(builder, trade, *quotes, second)
+            page = builder._newest
+            assert sum(map(len, page._frames)) <= 700
+            assert page._waiting.frames < 5
+    sent(builder, msgspec.structs.replace(trades[3], s=500), trades[5])
+
+    acme, bolt = builder.finish()
+
+    assert (values(acme), values(bolt)) == ((10.0, 49.0, 10.0, 49.0, 4_400, 40), (10.0, 10.0, 10.0, 10.0, 4_000, None))
