@@ -8,7 +8,7 @@ import msgspec
 
 from marketdata.bars.builder import SYMBOL, BarBuilder
 from marketdata.bars.snapshot import BarSnapshot
-from marketdata.feed.decode import RAW_KEPT, Rejection, decode, readable
+from marketdata.feed.decode import FrameDecoder, Rejection, readable, texts
 from marketdata.feed.events import PAUSED, Event, LimitBand, MinuteAggregate, Quote, SecondAggregate, StatusMessage, Trade, milliseconds
 
 log = logging.getLogger(__name__)
@@ -42,6 +42,7 @@ class Intake:
 
     def __init__(self, builder: BarBuilder, *, symbols: frozenset[str] | None, kinds: frozenset[str] | None) -> None:
         self.builder = builder
+        self._decoder = FrameDecoder()
         self.counts: Counter[str] = Counter()
         self.report = Report()
         self.bars: list[BarSnapshot] = []
@@ -56,11 +57,11 @@ class Intake:
 
     def take(self, frame: bytes) -> int:
         """Fold one frame in; return the largest event time in it (Unix ms), 0 without any."""
-        decoded = decode(frame)
+        decoded = self._decoder.decode(frame)
         report = self.report
         report.frames += 1
         builder = self.builder
-        kind = self._count(decoded.events)
+        kind = self._count(decoded.events, decoded.kind)
         newest, others = builder.add_all(decoded.events, self._admits, frame, kind)
         for event in others:
             if isinstance(event, LimitBand):
@@ -71,16 +72,17 @@ class Intake:
             report.events += sum(1 for rejection in decoded.rejections if rejection.kind)
             self._reject(decoded.rejections)
         if builder.refused:
-            self._reject_refused()
+            self._reject_refused(frame)
         self.last_event_ms = builder.clock_ms
         return newest
 
-    def _count(self, events: list[Event]) -> type[Event] | None:
-        """Count the events by kind; return the kind of all of them, where it is one."""
+    def _count(self, events: list[Event], kind: type[Event] | None) -> type[Event] | None:
+        """Count the events by kind; return the kind of all of them, where it is one: `kind` where that is known already."""
         report, before = self.report, self.report.events
-        types = list(map(type, events))
-        kind = types[0] if types and types.count(types[0]) == len(types) else None  # most frames hold one, and counting by kind is slower
-        for each, number in ((kind, len(types)),) if kind is not None else Counter(types).items():
+        if kind is None:
+            types = list(map(type, events))
+            kind = types[0] if types and types.count(types[0]) == len(types) else None  # counting by kind is slower
+        for each, number in ((kind, len(events)),) if kind is not None else Counter(types).items():
             self.counts[_KIND_NAMES[each]] += number
             if each is not StatusMessage:
                 report.events += number
@@ -118,8 +120,9 @@ class Intake:
         self.report.rejected_events += sum(1 for rejection in rejections if rejection.reason != "late")
         self.rejections += rejections
 
-    def _reject_refused(self) -> None:
+    def _reject_refused(self, frame: bytes | str = b"") -> None:
         refused, self.builder.refused = self.builder.refused, []
+        came = texts(frame, [item.event for item in refused])
         self.report.late_events = self.builder.late_events
         self._reject(
             [
@@ -128,7 +131,7 @@ class Intake:
                     detail=item.detail,
                     kind=_KIND_NAMES[type(item.event)],
                     symbol=readable(getattr(item.event, "sym", ""))[:40],
-                    raw=readable(msgspec.json.encode(item.event))[:RAW_KEPT],
+                    raw=came.get(item.event) or readable(msgspec.json.encode(item.event)),
                 )
                 for item in refused
             ]

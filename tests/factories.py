@@ -48,13 +48,13 @@ def make_second(
     """Return one second's aggregate; open, high and low are the close unless given."""
     start = time if isinstance(time, int) else at(time)
     o, h, l = prices.get("o", close), prices.get("h", close), prices.get("l", close)
-    return SecondAggregate(sym=symbol, o=o, h=max(h, o, close), l=min(l, o, close), c=close, s=start, e=start + 1000, v=volume, av=av)
+    return SecondAggregate(sym=symbol, o=o, h=max(h, o, close), l=min(l, o, close), c=close, s=start, v=volume, av=av)
 
 
 def make_minute(close: float, volume: float = 100, *, time: str | int, symbol: str = "ACME", av: float = 0) -> MinuteAggregate:
     """Return the feed's own minute."""
     start = time if isinstance(time, int) else at(time)
-    return MinuteAggregate(sym=symbol, o=close, h=close, l=close, c=close, s=start, e=start + 60_000, v=volume, av=av)
+    return MinuteAggregate(sym=symbol, o=close, h=close, l=close, c=close, s=start, v=volume, av=av)
 
 
 def make_bar(

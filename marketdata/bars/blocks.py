@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 LARGEST_SUM = 2.0**62  # of sizes that are added up in machine integers
+FRACTION = 1 << 20  # of price × size in 1/SHARE shares
+LIMB = 1 << 32
 
 Column = npt.NDArray[Any]
 Columns = tuple[Column, ...]
@@ -87,9 +89,17 @@ def by_minute(block: Columns) -> tuple[Column, Column, Column, set[int]]:
 
 def sums(sizes: Column, starts: Column) -> list[int]:
     """Return the sum of each minute, exact however large."""
-    if float(sizes.max()) * len(sizes) > LARGEST_SUM:
+    if float(sizes.max()) * int(np.diff(starts, append=len(sizes)).max()) > LARGEST_SUM:
         sizes = sizes.astype(object)
     return np.add.reduceat(sizes, starts).tolist()  # type: ignore[no-any-return]
+
+
+def value_sums(values: Column, starts: Column) -> list[int]:
+    """Return the sum of each minute in 1/FRACTION, each value rounded to that; the order in which they came cannot show in it."""
+    upper = np.floor(values * (1 / LIMB))
+    lower = np.rint((values - upper * LIMB) * FRACTION)  # exact but for the rounding
+    pairs = zip(sums(upper.astype(np.int64), starts), sums(lower.astype(np.int64), starts), strict=True)
+    return [top * (LIMB * FRACTION) + rest for top, rest in pairs]
 
 
 def _by_slot(slots: Column) -> Column:

@@ -152,38 +152,27 @@ class BarBuilder:
 
     def _add_trades(self, trades: list[Trade], admits: Admits, frame: bytes | str, first: int) -> int:
         """Add trades, the first of them at the place `first` of the frame; return the largest time."""
-        times = [trade.t for trade in trades]
-        earliest, latest = min(times), max(times)
         largest = begin = 0
         number = len(trades)
+        ahead = iter(trades)
         while begin < number:
             page = self._newest
-            start, end = page.start, page.start + MINUTE_MS
-            until = number
-            if earliest < start or latest >= end:
-                until = next((place for place in range(begin, number) if not start <= times[place] < end), number)
-            ahead = iter(trades if until - begin == number else trades[begin:until])
-            while begin < until and page is self._newest:
-                stopped = page.take_trades(ahead)
-                taken = until - length_hint(ahead) - stopped
-                if taken > begin:
-                    page.keep(frame, first + taken - 1, trades, begin, taken)
-                    newest = latest if taken - begin == number else max(times[begin:taken])
-                    self.clock_ms = max(self.clock_ms, newest)
-                    largest = max(largest, newest)
-                    begin = taken
-                if stopped:
-                    largest = max(largest, self._add_asked(page, trades[begin], admits, frame, first + begin))
-                    begin += 1
-            if begin < number and begin == until:  # it is of another minute
-                largest = max(largest, self._add_asked(page, trades[begin], admits, frame, first + begin))
-                begin += 1
+            newest, stopped = page.take_trades(ahead)
+            taken = number - length_hint(ahead) - stopped
+            if taken > begin:
+                page.keep(frame, first + taken - 1, trades, begin, taken)
+                self.clock_ms = max(self.clock_ms, newest)
+                largest = max(largest, newest)
+            if not stopped:
+                break
+            largest = max(largest, self._add_asked(page, trades[taken], admits, frame, first + taken))
+            begin = taken + 1
         self._waiting += number
         return largest
 
     def _add_asked(self, page: Page, trade: Trade, admits: Admits, frame: bytes | str, place: int) -> int:
         """Add a trade about which the page asks: have the minute trusted, or go the long way. Return its time, 0 where it is not admitted."""
-        if not page.trusts_trades(trade.sym) and self._welcome(page, trade, trade.t, admits) and not page.take_trades(iter((trade,))):
+        if not page.trusts_trades(trade.sym) and self._welcome(page, trade, trade.t, admits) and not page.take_trades(iter((trade,)))[1]:
             page.keep(frame, place, [trade], 0, 1)
             self.clock_ms = max(self.clock_ms, trade.t)
         elif admits(trade):
@@ -199,7 +188,7 @@ class BarBuilder:
         for place, second in enumerate(seconds):
             page = self._newest
             if page is not tried:
-                tried, rest = page, seconds[place:]
+                tried, rest = page, seconds[place:] if place else seconds
                 source = partial(seconds_of, frame, first + place, first + len(seconds))
                 newest = page.take_seconds(rest, source)
                 if not newest and self._open_for(page, rest, admits):
@@ -330,7 +319,7 @@ class BarBuilder:
                 page.trust(minute, event)
                 if type(event) is SecondAggregate and page.take_seconds((event,), lambda: (event,)):
                     return
-                if frame is not None and isinstance(event, Trade) and not page.take_trades(iter((event,))):
+                if frame is not None and isinstance(event, Trade) and not page.take_trades(iter((event,)))[1]:
                     page.keep(frame, place, [event], 0, 1)
                     return
             page.add(minute, event, self._refuse)
@@ -404,7 +393,8 @@ class BarBuilder:
             return []
         due, self._due = self._due, {}
         bars = []
-        for key in sorted({start for _, start in due}.union(start for start, page in self._pages.items() if page.forming)):
+        forming = {start for start, page in self._pages.items() if page.forming}
+        for key in sorted(forming.union([start for _, start in due])):
             page = self._pages[key]
             minutes = {symbol: minute for (symbol, start), minute in due.items() if start == key} if due else {}
             age_ms = now_ms - key - MINUTE_MS
@@ -421,10 +411,8 @@ class BarBuilder:
 
     def _next_ms(self, now_ms: int) -> int:
         """Return when a minute may close or be let go of next, if no event comes."""
-        closing = min(
-            (start + MINUTE_MS + HOLD_TRADES_MS for start, page in self._pages.items() if page.forming), default=now_ms + MINUTE_MS
-        )
-        leaving = min((start + MINUTE_MS + LATE_MS for start in self._pages), default=now_ms + MINUTE_MS)
+        closing = min([start for start, page in self._pages.items() if page.forming], default=now_ms) + MINUTE_MS + HOLD_TRADES_MS
+        leaving = min(self._pages, default=now_ms) + MINUTE_MS + LATE_MS
         return max(now_ms + 1, min(closing, leaving + 1))
 
     def _close(self, page: Page, minutes: dict[str, Minute]) -> list[BarSnapshot]:

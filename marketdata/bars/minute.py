@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
+from marketdata.bars.blocks import FRACTION
 from marketdata.bars.sizes import BadSizeError, known_units
 from marketdata.bars.snapshot import BarSnapshot
 from marketdata.feed.conditions import HIGH_LOW, OPEN_CLOSE, VOLUME, eligibility
@@ -40,24 +41,20 @@ class Components(ABC, Generic[Part]):
     The components of one minute as a set by identity, with the running values of its bar.
 
     While identities grow, page.py keeps the running values itself and remembers elsewhere where the components stand. `parts` has those added one
-    by one, and all of them once `listed`. `last`: the largest identity; `volume` is in 1/SHARE shares; `values` are price × size of the latest
-    that count as volume, `counted` is how many stand behind `value` already.
+    by one, and all of them once `listed`. `last`: the largest identity; `volume` is in 1/SHARE shares.
     """
 
-    __slots__ = ("counted", "high", "last", "listed", "low", "parts", "rest", "value", "values", "volume")
+    __slots__ = ("high", "last", "listed", "low", "parts", "volume")
 
     def __init__(self) -> None:
         self.parts: dict[int, Part] | None = None
         self.listed = False
-        self.values: list[float] = []
         self._empty()
 
     def _empty(self) -> None:
         self.last = BEFORE_ALL
         self.high, self.low = 0.0, math.inf
-        self.volume = self.counted = 0
-        self.value = self.rest = 0.0
-        self.values.clear()
+        self.volume = 0
 
     @abstractmethod
     def fold(self, identity: int, part: Part) -> None:
@@ -94,34 +91,44 @@ class Components(ABC, Generic[Part]):
         for identity, part in parts.items():
             self.fold(identity, part)
 
-    @property
-    def count(self) -> int:
-        """The number of components that count as volume."""
-        return self.counted + len(self.values)
-
-    def settle(self) -> None:
-        """Put what `values` come to behind `value`."""
-        if self.values:
-            self.counted += len(self.values)
-            self.value, self.rest = _total(self.value, self.rest, self.values)
-            self.values.clear()
-
+    @abstractmethod
     def vwap(self) -> float | None:
         """Return the mean price by volume."""
-        self.settle()
-        return round(self.value / self.volume, 6) if self.volume else None
 
 
 class TradeSet(Components[TradePart]):
-    """The trades of one minute by sequence number. Of those that may set open and close the first and the last; `silent` do not count as volume."""
+    """
+    The trades of one minute by sequence number. Of those that may set open and close the first and the last; `silent` do not count as volume.
 
-    __slots__ = ("final_at", "final_number", "final_price", "first_at", "first_number", "first_price", "silent")
+    `values` are price × size of the latest that count as volume, `counted` is how many stand behind `value` already. Whoever adds trades whose numbers
+    grow need not set `first_number` and `final_number`: these break ties, and whatever stands there is smaller than the number of the next trade.
+    """
+
+    __slots__ = (
+        "counted",
+        "final_at",
+        "final_number",
+        "final_price",
+        "first_at",
+        "first_number",
+        "first_price",
+        "rest",
+        "silent",
+        "value",
+        "values",
+    )
+
+    def __init__(self) -> None:
+        self.values: list[float] = []
+        super().__init__()
 
     def _empty(self) -> None:
         super()._empty()
-        self.first_at, self.first_number, self.first_price = LATEST_MS, 0, 0.0
-        self.final_at, self.final_number, self.final_price = 0, 0, 0.0
-        self.silent = 0
+        self.counted = self.silent = 0
+        self.value = self.rest = 0.0
+        self.values.clear()
+        self.first_at, self.first_number, self.first_price = LATEST_MS, BEFORE_ALL, 0.0
+        self.final_at, self.final_number, self.final_price = 0, BEFORE_ALL, 0.0
 
     def fold(self, identity: int, part: TradePart) -> None:
         """Add one trade to the running values, and to nothing else."""
@@ -140,6 +147,23 @@ class TradeSet(Components[TradePart]):
             self.values.append(price * size)
         else:
             self.silent += 1
+
+    @property
+    def count(self) -> int:
+        """The number of trades that count as volume."""
+        return self.counted + len(self.values)
+
+    def settle(self) -> None:
+        """Put what `values` come to behind `value`."""
+        if self.values:
+            self.counted += len(self.values)
+            self.value, self.rest = _total(self.value, self.rest, self.values)
+            self.values.clear()
+
+    def vwap(self) -> float | None:
+        """Return the mean price by volume."""
+        self.settle()
+        return _rounded(self.value / self.volume) if self.volume else None
 
     @property
     def version(self) -> int:
@@ -164,13 +188,14 @@ class SecondSet(Components[SecondPart]):
     """
     The second aggregates of one minute by the start of the second; `accumulated` is the sum of the day's volumes that they name.
 
-    Its mean price by volume is of each second's own where it names one that can be, else its close.
+    `value` is the sum of mean price × size in 1/blocks.FRACTION: the mean is each second's own where it names one that can be, else its close.
     """
 
-    __slots__ = ("accumulated", "close", "first", "open")
+    __slots__ = ("accumulated", "close", "count", "first", "open", "value")
 
     def _empty(self) -> None:
         super()._empty()
+        self.count = self.value = 0
         self.first = LATEST_MS
         self.open = self.close = self.accumulated = 0.0
 
@@ -185,10 +210,12 @@ class SecondSet(Components[SecondPart]):
         self.low = min(self.low, -low)
         self.volume += size
         self.accumulated += accumulated
-        self.values.append(mean * size)
+        self.count += 1
+        self.value += round(mean * size * FRACTION)
 
     def add_run(
         self,
+        count: int,
         first: int,
         last: int,
         opened: float,
@@ -197,9 +224,9 @@ class SecondSet(Components[SecondPart]):
         close: float,
         volume: int,
         accumulated: float,
-        values: list[float],
+        value: int,
     ) -> None:
-        """Add what new seconds from `first` to `last`, all later than those before, come to together; `values` are mean price × size of each."""
+        """Add what `count` new seconds from `first` to `last`, all later than those before, come to together."""
         if first < self.first:
             self.first, self.open = first, opened
         self.last, self.close = last, close
@@ -209,7 +236,12 @@ class SecondSet(Components[SecondPart]):
             self.low = low
         self.volume += volume
         self.accumulated += accumulated
-        self.values += values
+        self.count += count
+        self.value += value
+
+    def vwap(self) -> float | None:
+        """Return the mean price by volume."""
+        return _rounded(self.value / (self.volume * FRACTION)) if self.volume else None
 
     @property
     def version(self) -> int:
@@ -223,6 +255,11 @@ def _merge(parts: dict[int, Part], others: Iterable[tuple[int, Part]]) -> None:
         known = parts.get(identity)
         if known is None or part > known:
             parts[identity] = part
+
+
+def _rounded(price: float) -> float:
+    """Return the price to six places; `round` does it by way of a text."""
+    return round(price * 1e6) / 1e6
 
 
 def _total(value: float, rest: float, summands: list[float]) -> tuple[float, float]:

@@ -46,36 +46,36 @@ CHUNK, FRAMES = 4_000, 400  # events that wait, and frames of theirs that are he
 
 class Waiting:
     """
-    Seconds that were taken, as columns that grow frame by frame while its objects are in the processor's cache.
+    Seconds that were taken, each frame's made columns at once, while its objects are in the processor's cache.
 
     Nothing was asked about them yet but their time and whether their size can be read: of one that cannot the size is negative.
     """
 
+    __slots__ = ("_floating", "_sources", "_whole", "count")
+
     def __init__(self) -> None:
-        self._whole = bytearray(), bytearray(), bytearray()
-        self._floating = bytearray(), bytearray(), bytearray(), bytearray(), bytearray(), bytearray()
+        self.count = 0
+        self._whole: list[tuple[bytes, ...]] = []
+        self._floating: list[tuple[bytes, ...]] = []
         self._sources: list[Source] = []
 
-    def __len__(self) -> int:
-        return len(self._whole[0]) // 8
-
     @property
-    def frames(self) -> int:
-        """The number of frames that are held: a frame of other things may hold one second."""
-        return len(self._sources)
+    def enough(self) -> bool:
+        """Whether there are many seconds, or frames: a frame of other things may hold one second."""
+        return self.count >= CHUNK or len(self._sources) >= FRAMES
 
-    def add(self, whole: tuple[bytes, ...], floating: tuple[bytes, ...], source: Source) -> None:
+    def add(self, count: int, whole: tuple[bytes, ...], floating: tuple[bytes, ...], source: Source) -> None:
         """Add columns: slot, start, size; open, high, low, close, the day's volume, mean price."""
-        for column, more in zip(self._whole, whole, strict=True):
-            column += more
-        for column, more in zip(self._floating, floating, strict=True):
-            column += more
+        self.count += count
+        self._whole.append(whole)
+        self._floating.append(floating)
         self._sources.append(source)
 
     def columns(self) -> Columns:
         """Return slot, start, open, high, low, close, the day's volume, mean price and size."""
-        slots, starts, sizes = (np.frombuffer(column, np.dtype("l")) for column in self._whole)
-        opened, high, low, close, accumulated, mean = (np.frombuffer(column, np.float64) for column in self._floating)
+        slots, starts, sizes = (np.frombuffer(b"".join(column), np.dtype("l")) for column in zip(*self._whole, strict=True))
+        floating = (np.frombuffer(b"".join(column), np.float64) for column in zip(*self._floating, strict=True))
+        opened, high, low, close, accumulated, mean = floating
         return slots, starts, opened, high, low, close, accumulated, np.where((mean > 0) & (mean < HIGHEST_PRICE), mean, close), sizes
 
     def seconds(self) -> list[SecondAggregate]:
@@ -173,7 +173,7 @@ class Page:
 
     def take_seconds(self, seconds: Sequence[SecondAggregate], source: Source) -> int:
         """Take seconds of which nothing is to be asked, and return when the latest was over (Unix ms); else take none and return 0."""
-        symbols, opened, high, low, close, starts, _, numbers, texts, accumulated, means, _, _ = zip(*map(astuple, seconds), strict=True)
+        symbols, numbers, texts, accumulated, means, opened, close, high, low, starts = zip(*map(astuple, seconds), strict=True)
         latest: int = max(starts)
         if latest >= self.start + MINUTE_MS or min(starts) < self.start:
             return 0
@@ -188,6 +188,7 @@ class Page:
         except struct.error:
             mean = floating(*[math.nan if each is None else each for each in means])
         self._waiting.add(
+            len(seconds),
             (slots, whole(*starts), sizes),
             (floating(*opened), floating(*high), floating(*low), floating(*close), floating(*accumulated), mean),
             source,
@@ -196,12 +197,12 @@ class Page:
 
     def gather(self, refuse: Refuse) -> None:
         """Make columns of the seconds that wait, once they are enough. What cannot be goes to `refuse`."""
-        if len(self._waiting) >= CHUNK or self._waiting.frames >= FRAMES:
+        if self._waiting.enough:
             self._gather(refuse)
 
     def fold(self, refuse: Refuse) -> None:
         """Fold in all seconds that were taken."""
-        if len(self._waiting):
+        if self._waiting.count:
             self._gather(refuse)
         if self._second_columns:
             taken, self._second_columns = self._second_columns, []
@@ -224,14 +225,14 @@ class Page:
         slots, seconds_at, opened, high, low, close, accumulated, mean, sizes = taken
         order, starts, ends, broken = blocks.by_minute(taken)
         firsts, lasts, sizes = order[starts], order[ends - 1], sizes[order]
-        values = (mean[order] * sizes).tolist()
         runs = zip(
             slots[firsts].tolist(), starts.tolist(), ends.tolist(), seconds_at[firsts].tolist(), seconds_at[lasts].tolist(),
             opened[firsts].tolist(), np.maximum.reduceat(high[order], starts).tolist(), np.minimum.reduceat(low[order], starts).tolist(),
-            close[lasts].tolist(), blocks.sums(sizes, starts), np.add.reduceat(accumulated[order], starts).tolist(), strict=True,
+            close[lasts].tolist(), blocks.sums(sizes, starts), np.add.reduceat(accumulated[order], starts).tolist(),
+            blocks.value_sums(mean[order] * sizes, starts), strict=True,
         )  # fmt: skip
         alone: list[Column] = []  # what stands in a minute's own set
-        for place, (slot, lo, hi, lowest, largest, first, top, bottom, final, volume, day) in enumerate(runs):
+        for place, (slot, lo, hi, lowest, largest, first, top, bottom, final, volume, day, value) in enumerate(runs):
             minute = self._by_slot[slot]
             seconds = minute.seconds = SecondSet() if minute.seconds is None else minute.seconds
             if lowest <= seconds.last or place in broken:
@@ -239,7 +240,7 @@ class Page:
                 changed = [self._add_second(minute, *each) for each in _second_parts(blocks.rows(taken, order[lo:hi]))]
                 minute.moved = minute.moved or any(changed)
                 continue
-            seconds.add_run(lowest, largest, first, top, bottom, final, volume, day, values[lo:hi])
+            seconds.add_run(hi - lo, lowest, largest, first, top, bottom, final, volume, day, value)
             if seconds.listed and seconds.parts is not None:
                 alone.append(order[lo:hi])
                 seconds.parts.update(_second_parts(blocks.rows(taken, order[lo:hi])))
@@ -250,49 +251,59 @@ class Page:
 
     # -- trades: running values ---------------------------------------------------------------------------------------------------
 
-    def take_trades(self, ahead: Iterator[Trade]) -> bool:
+    def take_trades(self, ahead: Iterator[Trade]) -> tuple[int, bool]:
         """
-        Add trades of this minute to the running values until one comes about which something is to be asked; return whether one did.
+        Add trades to the running values until one comes about which something is to be asked.
+
+        Return the largest time of those taken (below `start` without any), and whether one came that was not.
 
         Whoever calls must `keep` what was taken. This loop is what a busy feed costs, so it writes out what `TradeSet.fold` says of nearly all trades.
         """
         sets, sizes, eligible = self._trade_sets, KNOWN, KNOWN_EXTENDED if self._extended else KNOWN_REGULAR
+        everything, only_volume = ALL, VOLUME
+        start, end = self.start, self.start + MINUTE_MS
+        newest = start - 1
         try:
             for trade in ahead:
+                at = trade.t
+                if at > newest:
+                    if at >= end:
+                        return newest, True
+                    newest = at
+                elif at < start:
+                    return newest, True
                 number = trade.q
                 trades = sets[trade.sym]
                 if number <= trades.last:
-                    return True
+                    return newest, True
                 text = trade.ds
                 size = sizes[trade.s] if text is None else sizes[text]
                 flags = eligible[trade.c]
                 trades.last = number
-                at = trade.t
                 price = trade.p
-                if flags == ALL:
+                if flags == everything:
                     latest = trades.final_at
                     if at >= latest:
                         trades.final_at = at
-                        trades.final_number = number
                         trades.final_price = price
                         if not latest:
-                            trades.first_at, trades.first_number, trades.first_price = at, number, price
+                            trades.first_at, trades.first_price = at, price
                     elif at < trades.first_at:
-                        trades.first_at, trades.first_number, trades.first_price = at, number, price
+                        trades.first_at, trades.first_price = at, price
                     if price > trades.high:
                         trades.high = price
                     if price < trades.low:
                         trades.low = price
                     trades.volume += size
                     trades.values.append(price * size)
-                elif flags == VOLUME:  # an odd lot: most of today's trades
+                elif flags == only_volume:  # an odd lot: most of today's trades
                     trades.volume += size
                     trades.values.append(price * size)
                 else:
                     trades.fold(number, (size, price, at, flags))
         except KeyError:  # a symbol that is not trusted, a size or conditions that were not met before
-            return True
-        return False
+            return newest, True
+        return newest, False
 
     def keep(self, frame: bytes | str, place: int, trades: list[Trade], begin: int, end: int) -> None:
         """Remember the trades [begin, end), which were taken; the last of them is the event at `place` of this frame."""

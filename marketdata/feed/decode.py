@@ -1,17 +1,27 @@
 """One frame of JSON → events and rejections. Pure: never raises on any bytes, never loses the good events beside a bad one."""
 
 import json
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import msgspec
 
-from marketdata.feed.events import KINDS, Event
+from marketdata.feed.events import KINDS, Event, MinuteAggregate, Quote, SecondAggregate, Trade
 
 RAW_KEPT = 2_000
+MIXED = 100  # frames
+KIND_PREFIX = 10  # characters that tell the kind of a frame's first event
 
 _frame = msgspec.json.Decoder(list[Event])
 _elements = msgspec.json.Decoder(list[msgspec.Raw])
 _event = msgspec.json.Decoder(Event)
 _anything = msgspec.json.Decoder()
+_OF_KIND: dict[bytes | str, tuple[type[Event], Callable[[bytes | str], list[Any]]]] = {
+    prefix: (kind, msgspec.json.Decoder(list[kind]).decode)  # type: ignore[valid-type]
+    for name, kind in (("T", Trade), ("A", SecondAggregate), ("AM", MinuteAggregate), ("Q", Quote))
+    for text in (f'[{{"ev":"{name}",'[:KIND_PREFIX],)
+    for prefix in (text, text.encode())
+}
 
 
 class Rejection(msgspec.Struct, frozen=True, gc=False):
@@ -26,10 +36,37 @@ class Rejection(msgspec.Struct, frozen=True, gc=False):
 
 
 class Decoded(msgspec.Struct, frozen=True, gc=False):
-    """What one frame held."""
+    """What one frame held. `kind`: that of all its events, where the decoder knows it."""
 
     events: list[Event]
     rejections: list[Rejection]
+    kind: type[Event] | None = None
+
+
+class FrameDecoder:
+    """
+    `decode` for many frames of one line: most hold events of one kind, whose own decoder says so, and nobody need look at each event again.
+
+    A frame that begins as if it did and goes on otherwise is decoded twice; then the next MIXED are decoded as mixed ones.
+    """
+
+    def __init__(self) -> None:
+        self._mixed = 0
+
+    def decode(self, frame: bytes | str) -> Decoded:
+        """Return what `decode` does, and the kind."""
+        if self._mixed:
+            self._mixed -= 1
+            return decode(frame)
+        known = _OF_KIND.get(frame[:KIND_PREFIX])
+        if known is None:
+            return decode(frame)
+        kind, read = known
+        try:
+            return Decoded(read(frame), [], kind)
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
+            self._mixed = MIXED
+            return decode(frame)
 
 
 def decode(frame: bytes | str) -> Decoded:
@@ -65,6 +102,27 @@ def _forgiving(frame: bytes | str) -> list[msgspec.Raw]:
     except (ValueError, RecursionError):
         return []
     return [msgspec.Raw(json.dumps(element)) for element in elements] if isinstance(elements, list) else []
+
+
+def texts(frame: bytes | str, events: Iterable[Event]) -> dict[Event, str]:
+    """Return, of those of the events that this frame holds, the text as it came: an event has only the fields that are read here."""
+    wanted = set(events)
+    found = {}
+    for element in _elements_of(frame):
+        try:
+            event = _event.decode(element)
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
+            continue
+        if event in wanted:
+            found[event] = readable(bytes(element))
+    return found
+
+
+def _elements_of(frame: bytes | str) -> list[msgspec.Raw]:
+    try:
+        return _elements.decode(frame)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return _forgiving(frame)
 
 
 def _whole_frame(frame: bytes | str, error: Exception) -> Rejection:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from marketdata.feed.decode import decode
+from marketdata.feed.decode import MIXED, FrameDecoder, decode
 from marketdata.feed.events import LimitBand, MinuteAggregate, Quote, SecondAggregate, StatusMessage, Trade
 
 GOOD = {"ev": "T", "sym": "ACME", "p": 50.0, "s": 100, "t": 1795185000120, "q": 1001}
@@ -112,3 +112,28 @@ def test_a_good_event_survives_any_neighbours(bad, place):
 
     assert any(isinstance(event, Trade) and event.q == 1001 for event in decoded.events)
     assert len(decoded.events) + len(decoded.rejections) == len(elements)
+
+
+pieces = st.lists(
+    st.sampled_from([GOOD, GOOD | {"q": 1002}, MINUTE, MINUTE | {"ev": "A"}, {"ev": "Q", "sym": "ACME", "t": MINUTE["s"]}, {"ev": "T"}, 1])
+)
+
+
+@given(frames=st.lists(pieces | st.lists(st.just(GOOD), min_size=1), max_size=8), as_text=st.booleans())
+def test_a_line_s_decoder_says_the_same_and_the_kind_of_all(frames, as_text):
+    decoder = FrameDecoder()
+    for elements in frames:
+        frame = json.dumps(elements, separators=(",", ":"))
+        decoded, plain = decoder.decode(frame if as_text else frame.encode()), decode(frame)
+        assert (decoded.events, decoded.rejections) == (plain.events, plain.rejections)
+        assert decoded.kind is None or {type(event) for event in decoded.events} == {decoded.kind}
+
+
+def test_a_line_s_decoder_knows_the_kind_until_a_frame_deceives_it():
+    decoder = FrameDecoder()
+    alike, mixed = (json.dumps(each, separators=(",", ":")).encode() for each in ([GOOD], [GOOD, MINUTE]))
+    assert decoder.decode(alike).kind is Trade
+    assert decoder.decode(mixed).kind is None
+    for _ in range(MIXED):
+        assert decoder.decode(alike).kind is None
+    assert decoder.decode(alike).kind is Trade

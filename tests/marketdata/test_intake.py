@@ -36,3 +36,11 @@ def test_a_quote_of_an_absurd_time_does_not_silence_its_symbol():
     _bid(intake, 10.0, MINUTE + 2 * MOST_LATE_QUOTE_MS)
     _bid(intake, 11.0, MINUTE)
     assert _taken(intake) == [11.0]
+
+
+def test_a_refused_event_is_kept_as_it_came_with_all_that_nobody_reads():
+    intake = _intake()
+    late = '{"ev":"T","sym":"AAPL","x":4,"i":"77","p":10.0,"s":100,"t":1780000020000,"q":3,"trfi":202}'
+    intake.take(f'[{{"ev":"T","sym":"AAPL","p":11.0,"s":100,"t":{MINUTE + 3_600_000},"q":9}},{late}]'.encode())
+    intake.take(f'[{late},{{"ev":"T","sym":"AAPL","p":"?"}}]'.encode())
+    assert [(each.reason, each.raw) for each in intake.rejections if each.reason == "late"] == [("late", late)] * 2
