@@ -100,8 +100,9 @@ class TradeSet(Components[TradePart]):
     """
     The trades of one minute by sequence number. Of those that may set open and close the first and the last; `silent` do not count as volume.
 
-    `values` are price × size of the latest that count as volume, `counted` is how many stand behind `value` already. Whoever adds trades whose numbers
-    grow need not set `first_number` and `final_number`: these break ties, and whatever stands there is smaller than the number of the next trade.
+    `sizes` and `values`, which are price × size, are of the latest that count as volume, and not in `volume`, `counted` and `value` until `settle`.
+    Whoever adds trades whose numbers grow need not set `first_number` and `final_number`: these break ties, and whatever stands there is smaller
+    than the number of the next trade.
     """
 
     __slots__ = (
@@ -114,11 +115,13 @@ class TradeSet(Components[TradePart]):
         "first_price",
         "rest",
         "silent",
+        "sizes",
         "value",
         "values",
     )
 
     def __init__(self) -> None:
+        self.sizes: list[int] = []
         self.values: list[float] = []
         super().__init__()
 
@@ -126,6 +129,7 @@ class TradeSet(Components[TradePart]):
         super()._empty()
         self.counted = self.silent = 0
         self.value = self.rest = 0.0
+        self.sizes.clear()
         self.values.clear()
         self.first_at, self.first_number, self.first_price = LATEST_MS, BEFORE_ALL, 0.0
         self.final_at, self.final_number, self.final_price = 0, BEFORE_ALL, 0.0
@@ -143,7 +147,7 @@ class TradeSet(Components[TradePart]):
             if (at, identity) > (self.final_at, self.final_number):
                 self.final_at, self.final_number, self.final_price = at, identity, price
         if flags & VOLUME:
-            self.volume += size
+            self.sizes.append(size)
             self.values.append(price * size)
         else:
             self.silent += 1
@@ -154,15 +158,16 @@ class TradeSet(Components[TradePart]):
         return self.counted + len(self.values)
 
     def settle(self) -> None:
-        """Put what `values` come to behind `value`."""
+        """Add up what waits in `sizes` and `values`."""
         if self.values:
             self.counted += len(self.values)
+            self.volume += sum(self.sizes)
+            self.sizes.clear()
             self.value, self.rest = _total(self.value, self.rest, self.values)
             self.values.clear()
 
     def vwap(self) -> float | None:
         """Return the mean price by volume."""
-        self.settle()
         return _rounded(self.value / self.volume) if self.volume else None
 
     @property
@@ -327,8 +332,6 @@ class Minute(msgspec.Struct, gc=False, eq=False):
         if not self.moved and last == self.told_last:
             return None
         self.told_last, self.moved = last, False
-        if self.trades is not None:
-            self.trades.settle()
         bar, told = self.bar(), self.told
         self.told = bar
         return None if bar == told else bar
@@ -339,6 +342,7 @@ class Minute(msgspec.Struct, gc=False, eq=False):
             return self.vendor
         complete = self.whole and not self.broken
         if self.trades is not None and (prices := self.trades.prices) is not None:
+            self.trades.settle()
             return self._of(self.trades, prices, TRADES if complete else PARTIAL, self.trades.count)
         if self.seconds is not None and self.seconds.count:
             seconds = self.seconds

@@ -29,7 +29,7 @@ from marketdata.bars.minute import (
     second_part,
     trade_part,
 )  # fmt: skip
-from marketdata.bars.sizes import KNOWN, BadSizeError, known_units
+from marketdata.bars.sizes import KNOWN, KNOWN_TWICE, BadSizeError, known_units
 from marketdata.bars.snapshot import MINUTE_MS
 from marketdata.feed.conditions import ALL, KNOWN_EXTENDED, KNOWN_REGULAR, VOLUME, eligibility
 from marketdata.feed.decode import decode
@@ -259,7 +259,7 @@ class Page:
 
         Whoever calls must `keep` what was taken. This loop is what a busy feed costs, so it writes out what `TradeSet.fold` says of nearly all trades.
         """
-        sets, sizes, eligible = self._trade_sets, KNOWN, KNOWN_EXTENDED if self._extended else KNOWN_REGULAR
+        sets, sizes, eligible = self._trade_sets, KNOWN_TWICE, KNOWN_EXTENDED if self._extended else KNOWN_REGULAR
         everything, only_volume = ALL, VOLUME
         start, end = self.start, self.start + MINUTE_MS
         newest = start - 1
@@ -277,7 +277,7 @@ class Page:
                 if number <= trades.last:
                     return newest, True
                 text = trade.ds
-                size = sizes[trade.s] if text is None else sizes[text]
+                size, factor = sizes[trade.s] if text is None else sizes[text]
                 flags = eligible[trade.c]
                 trades.last = number
                 price = trade.p
@@ -294,11 +294,11 @@ class Page:
                         trades.high = price
                     if price < trades.low:
                         trades.low = price
-                    trades.volume += size
-                    trades.values.append(price * size)
+                    trades.sizes.append(size)
+                    trades.values.append(price * factor)
                 elif flags == only_volume:  # an odd lot: most of today's trades
-                    trades.volume += size
-                    trades.values.append(price * size)
+                    trades.sizes.append(size)
+                    trades.values.append(price * factor)
                 else:
                     trades.fold(number, (size, price, at, flags))
         except KeyError:  # a symbol that is not trusted, a size or conditions that were not met before

@@ -10,6 +10,9 @@ LARGEST = 10**15  # shares
 KNOWN: dict[str | float, int] = {}
 """Sizes met before, by the text or number that the feed sent; whoever reads many events looks here first and asks `known_units` for the rest."""
 
+KNOWN_TWICE: dict[str | float, tuple[int, float]] = {}
+"""The same, each with its float: to multiply a price with an integer beyond 2³⁰ takes as long as to look both up."""
+
 
 class BadSizeError(ValueError):
     """The text is no share size."""
@@ -37,7 +40,8 @@ def known_units(text: str | None, number: float) -> int:
     """Return `units`, and remember it. BadSizeError as there."""
     size = units(text, number)
     if len(KNOWN) < 100_000:  # sizes repeat; hostile input must not grow the table
-        KNOWN[number if text is None else text] = size
+        sent = number if text is None else text
+        KNOWN[sent], KNOWN_TWICE[sent] = size, (size, float(size))
     return size
 
 

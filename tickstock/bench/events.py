@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ def rows(place: Place) -> Iterator[Row]:
         seconds = max(60, 200_000 // symbols)  # whole minutes, as a feed has them
         many = second_frames(symbols=symbols, seconds=seconds)
         number = symbols * seconds
-        bare, more = alternate(1, lambda many=many: _decode(_whole_seconds, many), lambda many=many: fold(many), clock=time.process_time)  # type: ignore[misc]
+        bare, more = alternate(place.repeats, partial(_decode, _whole_seconds, many), partial(fold, many), clock=time.process_time)
         yield rate_row(f"decode + fold, A, {symbols:,} symbols", "the same", count=number, ours=more, peer=bare, goal=0.45)
         points.append((symbols, more / seconds))
     yield growth_row("decode + fold, A", points)
