@@ -209,7 +209,6 @@ def _change(way: Walk, row: int, week: int) -> Change:
     close, average, slope = (float(column[row, week]) for column in (way.weeks.close, way.average, way.slope))
     side = "above" if close > average else "below"
     moved = "rose" if slope > BAND else "fell" if slope < -BAND else "stayed flat, moving"
-    reason = (
-        f"{close:.2f} is {abs(close / average - 1) * 100:.1f} % {side} the 30-week average, which {moved} {abs(slope):.1f} % in 4 weeks"
-    )
+    shown = f"{close:,.2f}" if close >= 1 else f"{close:,.4f}"  # as the pages write prices
+    reason = f"{shown} is {abs(close / average - 1) * 100:.1f} % {side} the 30-week average, which {moved} {abs(slope):.1f} % in 4 weeks"
     return Change(row, int(way.weeks.day[row, week]), int(way.stage[row, week - 1]), int(way.stage[row, week]), reason)

@@ -145,6 +145,18 @@ def test_the_stages_of_spy_are_those_that_the_years_are_known_for(real):
     assert told[::-1] == documented.strip().splitlines()
 
 
+@pytest.mark.parametrize(("factor", "price"), [(1, "114.28"), (10, "1,142.80"), (0.001, "0.1143")])
+def test_a_reason_writes_prices_as_the_pages_do(real, factor, price):
+    _, panel = real
+    spy = panel.chosen(np.array([REAL.index("SPY")]))
+    last = int(spy.day[0, -1])
+    weeks = stages.weeks_of(spy.before(last), Today(last, True, 1.0, *(spy.close[:, -1] for _ in range(5)), np.zeros(1, dtype=np.int64)))
+
+    oldest = stages.changes(stages.walk(stages.Weeks(weeks.close * factor, weeks.day)), weeks=10_000)[-1]
+
+    assert oldest.reason.startswith(f"{price} is ")
+
+
 @given(st.lists(st.one_of(st.just(np.nan), st.integers(-3, 3).map(float)), max_size=40))
 def test_ratings_follow_the_order_of_scores_and_equal_scores_are_rated_alike(scores):
     values = np.array(scores, dtype=float)
