@@ -98,6 +98,18 @@ def test_one_address_has_a_limit_of_its_own(rows, settings):
     assert client.get("/api/symbols/").status_code == 429
 
 
+def test_refused_requests_are_counted_too(db, settings):
+    settings.API_REQUESTS_PER_USER = 3
+    viewer = session_client(make_user())
+
+    assert [viewer.post("/api/jobs/", {"kind": "repair"}, content_type="application/json").status_code for _ in range(4)] == [403] * 3 + [
+        429
+    ]
+    settings.API_REQUESTS_PER_ADDRESS = 5
+    nobody = stranger()
+    assert [nobody.get("/api/symbols/").status_code for _ in range(7)] == [401] * 5 + [429] * 2
+
+
 @pytest.mark.django_db(transaction=True)
 def test_parallel_requests_cannot_slip_past_the_limit(settings):
     settings.API_REQUESTS_PER_USER = 10

@@ -129,7 +129,7 @@ def problem(status: int, detail: str, *, errors: list[dict[str, str]] | None = N
     return HttpResponse(json_bytes(body), status=status, content_type="application/problem+json")
 
 
-def problem_details(error: Exception, context: dict[str, Any]) -> HttpResponse | None:  # noqa: ARG001 - DRF's signature
+def problem_details(error: Exception, context: dict[str, Any]) -> HttpResponse | None:
     """Return what DRF answers to an exception; None hands it on to Django, which logs it and answers 500."""
     if isinstance(error, Http404):
         error = exceptions.NotFound(*error.args)
@@ -139,6 +139,8 @@ def problem_details(error: Exception, context: dict[str, Any]) -> HttpResponse |
         return _with_headers(problem(503, AWAY), {"Retry-After": "5"})
     if not isinstance(error, exceptions.APIException):
         return None
+    if isinstance(error, exceptions.PermissionDenied | exceptions.NotAuthenticated):
+        error = _counted(error, context)
     errors = list(_field_errors(error.detail)) if isinstance(error, exceptions.ValidationError) else []
     detail = " ".join(f"{one['field']}: {one['message']}" if one["field"] else one["message"] for one in errors) or str(error.detail)
     headers = {}
@@ -147,6 +149,15 @@ def problem_details(error: Exception, context: dict[str, Any]) -> HttpResponse |
     if wait := getattr(error, "wait", None):
         headers["Retry-After"] = str(int(wait))
     return _with_headers(problem(error.status_code, detail, errors=errors), headers)
+
+
+def _counted(refusal: exceptions.APIException, context: dict[str, Any]) -> exceptions.APIException:
+    """Return what to answer to a request that was refused: DRF asks for permission before it counts, and whoever is refused may not ask for ever."""
+    try:
+        context["view"].check_throttles(context["request"])
+    except exceptions.Throttled as throttled:
+        return throttled
+    return refusal
 
 
 def _with_headers(response: HttpResponse, headers: dict[str, str]) -> HttpResponse:
