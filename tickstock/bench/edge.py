@@ -34,11 +34,12 @@ from patterns.models import Detection, ScannedBar
 from patterns.receivers import DETECT_BARS
 from patterns.scan import detect
 from patterns.windows import moment_of
-from tickstock.bench.rows import Place, Row, not_measured, time_row
+from tickstock.bench.rows import Place, Row, growth_row, not_measured, time_row
 
 SYMBOLS = 11_000
 HISTORY = 120
 MINUTES = 3
+FEWER = (70, 1_000)
 FRAME = 500
 LIMIT_SECONDS = 5.0
 MOST_SECONDS = 60.0  # everything of a minute must be there before the next one
@@ -54,7 +55,7 @@ class Market(NamedTuple):
 
 def rows(place: Place) -> Iterator[Row]:
     """Yield the rows of the edge."""
-    market = _market(SYMBOLS, HISTORY + 2 * MINUTES)
+    market = _market(SYMBOLS, HISTORY + (2 + len(FEWER)) * MINUTES)
     writer = Writer(line_name(1, 1))
     writer.acquire()
     try:
@@ -62,10 +63,14 @@ def rows(place: Place) -> Iterator[Row]:
             writer.write(_bars(market, minute))
         with connection.cursor() as cursor:
             cursor.execute("ANALYZE ohlcv_1min")
-        parts = [_alone(writer, market, HISTORY + minute) for minute in range(MINUTES)]
+        parts = [_alone(writer, market, minute) for minute in _minutes(0)]
         alone = Alone(*(median(times) for times in zip(*parts, strict=True)))
         with _workers(place):
-            measured = [_edge(writer, market, HISTORY + MINUTES + minute) for minute in range(MINUTES)]
+            points = [
+                (symbols, median(_edge(writer, _first(market, symbols), minute).detected for minute in _minutes(1 + place)))
+                for place, symbols in enumerate(FEWER)
+            ]
+            measured = [_edge(writer, market, minute) for minute in _minutes(1 + len(FEWER))]
     except TimeoutError as error:
         yield not_measured(NAME, AGAINST, 1.5, str(error), at_least=False)
         return
@@ -78,6 +83,16 @@ def rows(place: Place) -> Iterator[Row]:
     )
     yield time_row(NAME, AGAINST, ours=taken, peer=alone.folded + alone.written + alone.judged, goal=1.5, note=note)
     yield time_row("the same", "5 seconds", ours=taken, peer=LIMIT_SECONDS, goal=1.0)
+    yield growth_row("minute edge", [*points, (SYMBOLS, taken)])
+
+
+def _minutes(turn: int) -> range:
+    """Return the minutes of one thing that is measured, each of its own."""
+    return range(HISTORY + turn * MINUTES, HISTORY + (turn + 1) * MINUTES)
+
+
+def _first(market: Market, symbols: int) -> Market:
+    return market._replace(prices=market.prices[:, :symbols])
 
 
 class Alone(NamedTuple):
@@ -127,11 +142,11 @@ def _edge(writer: Writer, market: Market, minute: int) -> Edge:
     intake.finish()
     changes, refused = writer.write(intake.bars)
     committed = datetime.now(UTC)
-    assert len(changes) == SYMBOLS
+    assert len(changes) == market.prices.shape[1]
     assert not refused
     bars_closed.send_robust(sender=None, bars=changes)
     scanned = ScannedBar.objects.filter(timeframe="1m", timestamp=opened)
-    _wait(lambda: scanned.count() == SYMBOLS, f"not all of a minute's {SYMBOLS:,} bars were scanned")
+    _wait(lambda: scanned.count() == len(changes), f"not all of a minute's {len(changes):,} bars were scanned")
     valued = datetime.now(UTC)
     told = [
         datetime.fromisoformat(fields[b"at"].decode())

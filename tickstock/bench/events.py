@@ -86,6 +86,7 @@ def rows(place: Place) -> Iterator[Row]:
         yield rate_row(f"decode + fold, A, {symbols:,} symbols", "the same", count=number, ours=more, peer=bare, goal=0.45)
         points.append((symbols, more / seconds))
     yield growth_row("decode + fold, A", points)
+    yield _trades_growth(place)
     recording = place.recordings / TRADES
     if not recording.exists():
         for name, goal in (
@@ -122,6 +123,15 @@ def _real_trades(place: Place, recording: Path) -> Iterator[Row]:
     yield _replayed(recording)
 
 
+def _trades_growth(place: Place) -> Row:
+    points = []
+    for symbols in (70, 1_000, 11_000):
+        seconds = max(60, 200_000 // symbols)
+        [taken] = alternate(place.repeats, partial(fold, trade_frames(symbols=symbols, seconds=seconds)), clock=time.process_time)
+        points.append((symbols, taken / seconds))
+    return growth_row("decode + eligibility + fold, T", points)
+
+
 def _replayed(recording: Path) -> Row:
     """Return the row of the whole command: its own count of events and seconds, database and announcements included."""
     name, against = "a real day replayed, whole command", "gunzip + json.loads of the same file"
@@ -151,6 +161,24 @@ def second_frames(*, symbols: int, seconds: int) -> list[bytes]:
                     "ev": "A", "sym": f"S{number:05d}", "v": 200 + number % 90, "dv": f"{200 + number % 90}.0", "av": 100_000 + second * 200,
                     "op": 49.9, "vw": round(price + 0.0021, 4), "o": price, "c": round(price + 0.01, 2), "h": round(price + 0.02, 2),
                     "l": price, "a": 49.8, "z": 100, "s": first + second * 1000, "e": first + second * 1000 + 1000,
+                }
+            )  # fmt: skip
+    return framed(events)
+
+
+def trade_frames(*, symbols: int, seconds: int) -> list[bytes]:
+    """Return frames of 100 trades, every symbol each second, most of them odd lots."""
+    first = 1_795_185_000_000
+    conditions: tuple[list[int], ...] = ([14, 37, 41], [37], [], [14, 41], [14, 37, 41])
+    events: list[dict[str, object]] = []
+    for second in range(seconds):
+        for number in range(symbols):
+            size = 1 + (number * 7 + second * 13) % 300
+            events.append(
+                {
+                    "ev": "T", "sym": f"S{number:05d}", "x": 4, "i": str(second), "z": 3, "p": round(50 + number % 400 * 0.37 + second % 7 * 0.01, 2),
+                    "s": size, "ds": f"{size}.0", "c": conditions[(number + second) % 5], "t": first + second * 1000 + number % 1000, "q": second + 1,
+                    "trfi": 202,
                 }
             )  # fmt: skip
     return framed(events)

@@ -4,6 +4,7 @@ import csv
 import gzip
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from tickstock.bench.rows import Place, Row, alternate, growth_row, time_row
 FIRST_MS = 1_795_185_000_000
 SYMBOLS = 11_000
 IMPORT_ROWS = 1_000_000
+MINUTES_OF_A_DAY = 390
 
 _BARE = """
 CREATE TEMPORARY TABLE IF NOT EXISTS bare_stage (LIKE ohlcv_1min INCLUDING DEFAULTS) ON COMMIT DELETE ROWS;
@@ -46,7 +48,7 @@ def rows(place: Place) -> Iterator[Row]:
         yield from _minutes(place, writer)
     finally:
         writer.close()
-    yield _file(place)
+    yield from _file(place)
 
 
 def minute_of(symbols: int, number: int) -> list[BarSnapshot]:
@@ -128,17 +130,17 @@ def _text(opened_at_ms: int) -> str:
     return f"2026-11-20 {14 + (30 + minutes) // 60:02d}:{(30 + minutes) % 60:02d}+00"
 
 
-def _file(place: Place) -> Row:
+def _file(place: Place) -> Iterator[Row]:
     path = place.scratch / "2026-11-20.csv.gz"
-    _write_file(path)
+    _write_file(path, IMPORT_ROWS)
     writer = Writer(PAST)
     writer.acquire()
     wanted = Wanted(days=False, flat=True, zone="UTC", now_ms=FIRST_MS + 10 * 86_400_000)
 
-    def ours() -> None:
+    def ours(path: Path = path, rows: int = IMPORT_ROWS) -> None:
         _empty("ohlcv_1min, bar_revisions, imported_files")
         report = import_file(path, writer, wanted, source=Source.FLATFILE, now=datetime.now(UTC))
-        assert report.inserted == IMPORT_ROWS, report
+        assert report.inserted == rows, report
 
     def bare(table: str) -> None:
         _empty(table)
@@ -155,13 +157,18 @@ def _file(place: Place) -> Row:
     try:
         with connection.cursor() as cursor:
             cursor.execute(_BARE_LIKE_OURS)
+        points = []
+        for symbols in (70, 1_000):
+            smaller, rows = place.scratch / f"{symbols}.csv.gz", symbols * MINUTES_OF_A_DAY
+            _write_file(smaller, rows)
+            points.append((symbols, alternate(place.repeats, partial(ours, smaller, rows))[0]))
         mine, limit, least = alternate(place.repeats, ours, lambda: bare("bench_like"), lambda: bare("bench_bare"))
     finally:
         writer.close()
         with connection.cursor() as cursor:
             for table in ("bench_bare", "bench_like"):
                 cursor.execute(f"DROP TABLE IF EXISTS {table}")
-    return time_row(
+    yield time_row(
         "import of 1,000,000 minutes",
         "gunzip + csv + psycopg COPY of the same columns into a hypertable with the same keys, indexes and checks",
         ours=mine,
@@ -169,6 +176,7 @@ def _file(place: Place) -> Row:
         goal=2.5,
         note=f"{mine / least:.2f} of one with the primary key only",
     )
+    yield growth_row("import", [*points, (IMPORT_ROWS // MINUTES_OF_A_DAY, mine)])
 
 
 def _empty(tables: str) -> None:
@@ -178,11 +186,11 @@ def _empty(tables: str) -> None:
         cursor.execute("CHECKPOINT")
 
 
-def _write_file(path: Path) -> None:
-    """Write a flat file: 390 minutes of as many symbols as make a million rows."""
+def _write_file(path: Path, rows: int) -> None:
+    """Write a flat file: a day's regular minutes of as many symbols as make so many rows."""
     with gzip.open(path, "wt", compresslevel=1) as file:
         file.write("ticker,volume,open,close,high,low,window_start,transactions\n")
-        for row in range(IMPORT_ROWS):
-            symbol, minute = divmod(row, 390)
+        for row in range(rows):
+            symbol, minute = divmod(row, MINUTES_OF_A_DAY)
             at = (FIRST_MS + minute * MINUTE_MS) * 1_000_000
             file.write(f"B{symbol:05d},{1000 + row % 977},50.01,50.11,50.25,49.9,{at},{row % 91}\n")
