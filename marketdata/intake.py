@@ -124,18 +124,17 @@ class Intake:
         refused, self.builder.refused = self.builder.refused, []
         came = texts(frame, [item.event for item in refused])
         self.report.late_events = self.builder.late_events
-        self._reject(
-            [
-                Rejection(
-                    reason=item.reason,
-                    detail=item.detail,
-                    kind=_KIND_NAMES[type(item.event)],
-                    symbol=readable(getattr(item.event, "sym", ""))[:40],
-                    raw=came.get(item.event) or readable(msgspec.json.encode(item.event)),
-                )
-                for item in refused
-            ]
-        )
+        rejections = [
+            Rejection(
+                reason=item.reason,
+                detail=item.detail,
+                kind=_KIND_NAMES[type(item.event)],
+                symbol=readable(getattr(item.event, "sym", ""))[:40],
+                raw=came[item.event].pop() if came[item.event] else readable(msgspec.json.encode(item.event)),
+            )
+            for item in reversed(refused)  # of equal events those that came first may have gone in
+        ]
+        self._reject(rejections[::-1])
 
     def close(self, now_ms: int) -> None:
         """Move bars that are closed at stream time `now_ms` into `bars`."""

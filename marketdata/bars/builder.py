@@ -187,7 +187,8 @@ class BarBuilder:
         tried: Page | None = None
         for place, second in enumerate(seconds):
             page = self._newest
-            if page is not tried:
+            # The last is of one page only, so all of them are read once at most
+            if page is not tried and page.start <= seconds[-1].s < page.start + MINUTE_MS:
                 tried, rest = page, seconds[place:] if place else seconds
                 source = partial(seconds_of, frame, first + place, first + len(seconds))
                 newest = page.take_seconds(rest, source)
@@ -317,7 +318,7 @@ class BarBuilder:
                 self._newest = page
             if page is self._newest:
                 page.trust(minute, event)
-                if type(event) is SecondAggregate and page.take_seconds((event,), lambda: (event,)):
+                if type(event) is SecondAggregate and page.take_seconds((event,), lambda read: (event,)):
                     return
                 if frame is not None and isinstance(event, Trade) and not page.take_trades(iter((event,)))[1]:
                     page.keep(frame, place, [event], 0, 1)

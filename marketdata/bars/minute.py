@@ -191,7 +191,8 @@ class TradeSet(Components[TradePart]):
 
 class SecondSet(Components[SecondPart]):
     """
-    The second aggregates of one minute by the start of the second; `accumulated` is the sum of the day's volumes that they name.
+    The second aggregates of one minute by the start of the second; `accumulated` is the sum of the day's volumes that they name,
+    of each its whole shares: sums of fractions would know the order.
 
     `value` is the sum of mean price × size in 1/blocks.FRACTION: the mean is each second's own where it names one that can be, else its close.
     """
@@ -202,7 +203,8 @@ class SecondSet(Components[SecondPart]):
         super()._empty()
         self.count = self.value = 0
         self.first = LATEST_MS
-        self.open = self.close = self.accumulated = 0.0
+        self.open = self.close = 0.0
+        self.accumulated = 0
 
     def fold(self, identity: int, part: SecondPart) -> None:
         """Add one second to the running values, and to nothing else."""
@@ -214,7 +216,7 @@ class SecondSet(Components[SecondPart]):
         self.high = max(self.high, high)
         self.low = min(self.low, -low)
         self.volume += size
-        self.accumulated += accumulated
+        self.accumulated += int(accumulated)
         self.count += 1
         self.value += round(mean * size * FRACTION)
 
@@ -228,7 +230,7 @@ class SecondSet(Components[SecondPart]):
         low: float,
         close: float,
         volume: int,
-        accumulated: float,
+        accumulated: int,
         value: int,
     ) -> None:
         """Add what `count` new seconds from `first` to `last`, all later than those before, come to together."""
@@ -251,7 +253,7 @@ class SecondSet(Components[SecondPart]):
     @property
     def version(self) -> int:
         """Components first, then the accumulated volume they name: both only grow with the set."""
-        return (self.count << 56) | (int(self.accumulated) & ((1 << 56) - 1))
+        return (self.count << 56) | (self.accumulated & ((1 << 56) - 1))
 
 
 def _merge(parts: dict[int, Part], others: Iterable[tuple[int, Part]]) -> None:
@@ -323,12 +325,12 @@ class Minute(msgspec.Struct, gc=False, eq=False):
     vendor_content: tuple[float, ...] = ()
     given: BarSnapshot | None = None
     told: BarSnapshot | None = None
-    told_last: int = 0
+    told_last: tuple[int | None, int | None] = (None, None)
     moved: bool = False
 
     def moving(self) -> BarSnapshot | None:
         """Return the bar as it forms, if it is another than this last returned."""
-        last = (0 if self.trades is None else self.trades.last) + (0 if self.seconds is None else self.seconds.last)
+        last = (None if self.trades is None else self.trades.last, None if self.seconds is None else self.seconds.last)
         if not self.moved and last == self.told_last:
             return None
         self.told_last, self.moved = last, False
@@ -341,8 +343,9 @@ class Minute(msgspec.Struct, gc=False, eq=False):
         if self.vendor is not None:
             return self.vendor
         complete = self.whole and not self.broken
+        if self.trades is not None:
+            self.trades.settle()  # with or without a price: what waits must not fill the memory
         if self.trades is not None and (prices := self.trades.prices) is not None:
-            self.trades.settle()
             return self._of(self.trades, prices, TRADES if complete else PARTIAL, self.trades.count)
         if self.seconds is not None and self.seconds.count:
             seconds = self.seconds

@@ -32,11 +32,12 @@ from marketdata.bars.minute import (
 from marketdata.bars.sizes import KNOWN, KNOWN_TWICE, BadSizeError, known_units
 from marketdata.bars.snapshot import MINUTE_MS
 from marketdata.feed.conditions import ALL, KNOWN_EXTENDED, KNOWN_REGULAR, VOLUME, eligibility
-from marketdata.feed.decode import decode
+from marketdata.feed.decode import Decoded, decode
 from marketdata.feed.events import SecondAggregate, Trade
 
 Pack = Callable[..., bytes]
-Source = Callable[[], Sequence[SecondAggregate]]
+Read = Callable[[bytes | str], Decoded]
+Source = Callable[[Read], Sequence[SecondAggregate]]
 """Reads again what was taken."""
 
 FRAME_BYTES = 1_000_000  # of frames that a page keeps as they came
@@ -80,7 +81,8 @@ class Waiting:
 
     def seconds(self) -> list[SecondAggregate]:
         """Return the seconds as they came."""
-        return [second for source in self._sources for second in source()]
+        read = cache(decode)  # many may stand in one frame
+        return [second for source in self._sources for second in source(read)]
 
 
 class Page:
@@ -228,7 +230,7 @@ class Page:
         runs = zip(
             slots[firsts].tolist(), starts.tolist(), ends.tolist(), seconds_at[firsts].tolist(), seconds_at[lasts].tolist(),
             opened[firsts].tolist(), np.maximum.reduceat(high[order], starts).tolist(), np.minimum.reduceat(low[order], starts).tolist(),
-            close[lasts].tolist(), blocks.sums(sizes, starts), np.add.reduceat(accumulated[order], starts).tolist(),
+            close[lasts].tolist(), blocks.sums(sizes, starts), np.add.reduceat(accumulated[order].astype(np.int64), starts).tolist(),
             blocks.value_sums(mean[order] * sizes, starts), strict=True,
         )  # fmt: skip
         alone: list[Column] = []  # what stands in a minute's own set
@@ -265,13 +267,6 @@ class Page:
         newest = start - 1
         try:
             for trade in ahead:
-                at = trade.t
-                if at > newest:
-                    if at >= end:
-                        return newest, True
-                    newest = at
-                elif at < start:
-                    return newest, True
                 number = trade.q
                 trades = sets[trade.sym]
                 if number <= trades.last:
@@ -279,6 +274,13 @@ class Page:
                 text = trade.ds
                 size, factor = sizes[trade.s] if text is None else sizes[text]
                 flags = eligible[trade.c]
+                at = trade.t
+                if at > newest:
+                    if at >= end:
+                        return newest, True
+                    newest = at  # of a trade that is taken, so after all that may stop it
+                elif at < start:
+                    return newest, True
                 trades.last = number
                 price = trade.p
                 if flags == everything:
@@ -368,9 +370,9 @@ class Page:
                     minute.trades.remember(trade.q, (size, trade.p, trade.t, flag))
 
 
-def seconds_of(frame: bytes | str, begin: int, end: int) -> list[SecondAggregate]:
+def seconds_of(frame: bytes | str, begin: int, end: int, read: Read) -> list[SecondAggregate]:
     """Return the seconds at the places [begin, end) of a frame."""
-    return decode(frame).events[begin:end]  # type: ignore[return-value]
+    return read(frame).events[begin:end]  # type: ignore[return-value]
 
 
 @cache

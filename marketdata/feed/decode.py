@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -12,15 +12,20 @@ RAW_KEPT = 2_000
 MIXED = 100  # frames
 KIND_PREFIX = 10  # characters that tell the kind of a frame's first event
 
+
+class _Never(msgspec.Struct, tag_field="ev", tag="", gc=False):
+    """Cannot be read. A kind in a union with it must be named in each event; alone it need not be, and what names none is no event."""
+
+    never: Annotated[str, msgspec.Meta(min_length=1, max_length=0)]
+
+
 _frame = msgspec.json.Decoder(list[Event])
 _elements = msgspec.json.Decoder(list[msgspec.Raw])
 _event = msgspec.json.Decoder(Event)
 _anything = msgspec.json.Decoder()
-_OF_KIND: dict[bytes | str, tuple[type[Event], Callable[[bytes | str], list[Any]]]] = {
-    prefix: (kind, msgspec.json.Decoder(list[kind]).decode)  # type: ignore[valid-type]
+_OF_KIND: dict[str, tuple[type[Event], Callable[[bytes | str], list[Any]]]] = {
+    f'[{{"ev":"{name}",'[:KIND_PREFIX]: (kind, msgspec.json.Decoder(list[kind | _Never]).decode)  # type: ignore[valid-type]
     for name, kind in (("T", Trade), ("A", SecondAggregate), ("AM", MinuteAggregate), ("Q", Quote))
-    for text in (f'[{{"ev":"{name}",'[:KIND_PREFIX],)
-    for prefix in (text, text.encode())
 }
 
 
@@ -58,7 +63,7 @@ class FrameDecoder:
         if self._mixed:
             self._mixed -= 1
             return decode(frame)
-        known = _OF_KIND.get(frame[:KIND_PREFIX])
+        known = _OF_KIND.get(frame[:KIND_PREFIX] if isinstance(frame, str) else frame[:KIND_PREFIX].decode("latin-1"))
         if known is None:
             return decode(frame)
         kind, read = known
@@ -104,17 +109,20 @@ def _forgiving(frame: bytes | str) -> list[msgspec.Raw]:
     return [msgspec.Raw(json.dumps(element)) for element in elements] if isinstance(elements, list) else []
 
 
-def texts(frame: bytes | str, events: Iterable[Event]) -> dict[Event, str]:
-    """Return, of those of the events that this frame holds, the text as it came: an event has only the fields that are read here."""
-    wanted = set(events)
-    found = {}
+def texts(frame: bytes | str, events: Iterable[Event]) -> dict[Event, list[str]]:
+    """
+    Return, of those of the events that this frame holds, the text as it came: an event has only the fields that are read here.
+
+    Events that are equal here may differ in what is not read, so each has its own text, in the frame's order.
+    """
+    found: dict[Event, list[str]] = {event: [] for event in events}
     for element in _elements_of(frame):
         try:
             event = _event.decode(element)
         except (msgspec.DecodeError, UnicodeError, RecursionError):
             continue
-        if event in wanted:
-            found[event] = readable(bytes(element))
+        if event in found:
+            found[event].append(readable(bytes(element)))
     return found
 
 

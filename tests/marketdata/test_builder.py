@@ -659,3 +659,54 @@ def test_no_page_holds_more_of_frames_than_it_may():
     acme, bolt = builder.finish()
 
     assert (values(acme), values(bolt)) == ((10.0, 49.0, 10.0, 49.0, 4_400, 40), (10.0, 10.0, 10.0, 10.0, 4_000, None))
+
+
+def test_a_minute_of_odd_lots_does_not_fill_the_memory_while_its_bar_moves():
+    builder = BarBuilder(SESSIONS, unbroken=True, now_ms=at("15:00"))
+    builder.add(make_trade(10.0, 5, time="15:00:05", conditions=(37,), q=0))
+    for number in range(1, 50):
+        sent(builder, make_trade(10.0, 5, time="15:00:05", conditions=(37,), q=number))
+        assert builder.moving() == []
+
+    trades = builder._newest.minutes["ACME"].trades
+
+    assert (trades.counted, trades.sizes, trades.values) == (50, [], [])
+
+
+@pytest.mark.parametrize("number", [0, -1, -(2**40)])
+def test_a_bar_moves_whatever_the_number_of_its_first_trade(number):
+    builder = BarBuilder(SESSIONS, unbroken=True, now_ms=at("14:30"))
+    sent(builder, make_trade(5.0, time="14:29:59"))
+    sent(builder, make_trade(5.0, time="14:30", symbol="BOLT"))
+    builder.moving()
+    sent(builder, make_trade(10.0, time="14:30:01", q=number))
+
+    assert [bar.symbol for bar in builder.moving()] == ["ACME"]
+
+
+def test_the_version_of_a_bar_from_seconds_does_not_know_their_order():
+    seconds = [make_second(10.0, time=at("14:30") + 1000 * number, av=av) for number, av in enumerate((0.25, 1e14 + 0.7, 0.7, 1e14 + 0.1))]
+
+    versions = {
+        bar.version for order in (seconds, seconds[::-1]) for frames in ([order], [[each] for each in order]) for bar in at_once(frames)[0]
+    }
+
+    assert versions == {(4 << 56) + 2 * 10**14}
+
+
+def test_a_frame_of_many_minutes_has_its_seconds_read_a_few_times_only():
+    """Else a hostile frame of sixteen megabytes keeps the stream for hours."""
+    minutes = [make_second(10.0, time=at("14:30") + 60_000 * number) for number in range(300)]
+    mixed = [
+        event for second in range(50) for event in (make_second(10.0, time=at("19:30") + 1000 * second), make_trade(9.0, time="19:30"))
+    ]
+    mixed[40] = msgspec.structs.replace(mixed[40], h=1.0)
+    with (
+        mock.patch("marketdata.bars.page.astuple", wraps=msgspec.structs.astuple) as taken,
+        mock.patch("marketdata.bars.page.decode", wraps=decode) as read,
+    ):
+        bars, refused = at_once([minutes, mixed])
+
+    assert (len(bars), len(refused)) == (301, 1)
+    assert taken.call_count <= 3 * (300 + 50)
+    assert read.call_count <= 2

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from marketdata.feed.decode import MIXED, FrameDecoder, decode
+from marketdata.feed.decode import MIXED, FrameDecoder, decode, texts
 from marketdata.feed.events import LimitBand, MinuteAggregate, Quote, SecondAggregate, StatusMessage, Trade
 
 GOOD = {"ev": "T", "sym": "ACME", "p": 50.0, "s": 100, "t": 1795185000120, "q": 1001}
@@ -114,8 +114,11 @@ def test_a_good_event_survives_any_neighbours(bad, place):
     assert len(decoded.events) + len(decoded.rejections) == len(elements)
 
 
+NAMELESS = [{key: value for key, value in event.items() if key != "ev"} for event in (GOOD, MINUTE)]
 pieces = st.lists(
-    st.sampled_from([GOOD, GOOD | {"q": 1002}, MINUTE, MINUTE | {"ev": "A"}, {"ev": "Q", "sym": "ACME", "t": MINUTE["s"]}, {"ev": "T"}, 1])
+    st.sampled_from(
+        [GOOD, GOOD | {"q": 1002}, MINUTE, MINUTE | {"ev": "A"}, {"ev": "Q", "sym": "ACME", "t": MINUTE["s"]}, {"ev": "T"}, 1, *NAMELESS]
+    )
 )
 
 
@@ -137,3 +140,28 @@ def test_a_line_s_decoder_knows_the_kind_until_a_frame_deceives_it():
     for _ in range(MIXED):
         assert decoder.decode(alike).kind is None
     assert decoder.decode(alike).kind is Trade
+
+
+@pytest.mark.parametrize(
+    "good", [GOOD, MINUTE, MINUTE | {"ev": "A"}, {"ev": "Q", "sym": "ACME", "t": MINUTE["s"]}], ids=lambda good: good["ev"]
+)
+def test_what_names_no_kind_is_no_event_however_its_frame_begins(good):
+    nameless = {key: value for key, value in good.items() if key != "ev"}
+
+    decoded = FrameDecoder().decode(json.dumps([good, nameless, good], separators=(",", ":")).encode())
+
+    assert len(decoded.events) == 2
+    assert [rejection.reason for rejection in decoded.rejections] == ["no_event_type"]
+
+
+def test_a_frame_s_kind_is_told_by_its_text_as_by_its_bytes():
+    for good, kind in ((GOOD, Trade), (MINUTE, MinuteAggregate), (MINUTE | {"ev": "A"}, SecondAggregate)):
+        frame = json.dumps([good, good], separators=(",", ":"))
+        assert FrameDecoder().decode(frame).kind is FrameDecoder().decode(frame.encode()).kind is kind
+
+
+def test_each_text_of_events_that_are_equal_here_is_found():
+    frame = json.dumps([GOOD | {"x": 1}, GOOD | {"q": 7}, GOOD | {"x": 2}])
+    [first, _, _] = decode(frame).events
+
+    assert [json.loads(text)["x"] for text in texts(frame, [first])[first]] == [1, 2]
