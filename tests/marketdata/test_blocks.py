@@ -47,3 +47,14 @@ def test_a_billionth_of_a_share_has_its_own_price():
     minute.fold(0, (0.0, 1, 50.37, -50.37, 50.37, 50.37, 50.37))
 
     assert minute.vwap() == 50.37
+
+
+def test_a_minute_of_many_large_sizes_beside_one_of_few_is_summed_exactly():
+    assert sums(np.array([1, *[2**61] * 4], dtype=np.int64), np.array([0, 1])) == [1, 2**63]
+
+
+def test_a_second_is_rounded_to_the_nearest_fraction():
+    minute = SecondSet()
+    minute.fold(0, (0.0, 1, 1.0, -1.0, 1.0, 1.0, 0.7 / FRACTION))
+
+    assert minute.value == 1

@@ -368,7 +368,7 @@ def test_a_second_off_the_second_is_refused():
     assert [item.reason for item in builder.refused] == ["bad_value"]
 
 
-@pytest.mark.parametrize("mean", [1e308, -1e308, 0.0, -5.0])
+@pytest.mark.parametrize("mean", [1e308, -1e308, 0.0, -5.0, 1e7])
 def test_an_absurd_mean_price_of_a_second_gives_way_to_its_close(mean):
     [bar] = fold([msgspec.structs.replace(make_second(10.0, time="14:30:01"), vw=mean)], SESSIONS)
 
@@ -710,3 +710,48 @@ def test_a_frame_of_many_minutes_has_its_seconds_read_a_few_times_only():
     assert (len(bars), len(refused)) == (301, 1)
     assert taken.call_count <= 3 * (300 + 50)
     assert read.call_count <= 2
+
+
+def test_of_trades_of_one_moment_the_smallest_number_opens_and_the_largest_closes():
+    builder = BarBuilder(SESSIONS, unbroken=True)
+    sent(builder, make_trade(5.0, time="14:30", symbol="BOLT"), make_trade(5.0, time="14:30", symbol="BOLT"))
+    sent(builder, make_trade(9.0, time="14:30:02", q=1), make_trade(10.0, time="14:30:01", q=2), make_trade(12.0, time="14:30:02", q=3))
+    sent(
+        builder, make_trade(11.0, time="14:30:01", q=4), make_trade(13.0, time="14:30:02", q=5), make_trade(14.0, time="14:30:01.500", q=6)
+    )
+
+    assert values(builder.finish()[0]) == (10.0, 14.0, 9.0, 13.0, 600, 6)
+
+
+def test_what_waits_in_the_sums_is_added_up_once_it_is_much():
+    builder = BarBuilder(SESSIONS, unbroken=True, now_ms=at("14:30"))
+    with mock.patch("marketdata.bars.builder.WAITING", 20):
+        for number in range(25):
+            sent(builder, make_trade(10.0, 5, time="14:30:05", q=number), make_trade(10.0, 5, time="14:30:05", symbol="BOLT", q=number))
+            builder.closed(at("14:30:06"))
+            assert [len(minute.trades.values) <= 11 for minute in builder._newest.minutes.values()] == [True, True]
+            assert number != 5 or all(minute.trades.values for minute in builder._newest.minutes.values()), "not before"
+
+
+def test_a_tie_is_broken_by_negative_numbers_too():
+    builder = BarBuilder(SESSIONS, unbroken=True)
+    sent(builder, *(make_trade(9.0, time="14:30", conditions=conditions) for conditions in ((), (38,))))
+    sent(builder, make_trade(10.0, time="14:31", q=-9), make_trade(10.0, time="14:31:01", q=-7), make_trade(8.0, time="14:31", q=-6))
+    sent(builder, make_trade(12.0, time="14:31", q=-5, conditions=(38,)), make_trade(11.0, time="14:31:01", q=-3, conditions=(38,)))
+
+    bar = builder.finish()[1]
+
+    assert (values(bar), bar.version) == ((10.0, 12.0, 8.0, 11.0, 300, 3), 5)
+
+
+def test_a_bar_that_moves_by_pieces_is_the_sum_of_them():
+    builder = BarBuilder(SESSIONS, unbroken=True, now_ms=at("14:30"))
+    told = []
+    for number in range(4):
+        times = [at("14:30") + 1000 * (2 * number + place) for place in range(2)]
+        sent(builder, *(make_second(10.0 + number, 100, time=time, symbol="BOLT", av=100) for time in times))
+        sent(builder, *(make_trade(0.5 + number, 0, time=time, q=time, ds="0.000000001") for time in times))
+        told.append({bar.symbol: (bar.volume, bar.vwap, bar.version) for bar in builder.moving()})
+
+    assert [moved["BOLT"] for moved in told] == [(200 * n * SHARE, 9.5 + n / 2, (2 * n << 56) + 200 * n) for n in range(1, 5)]
+    assert [moved["ACME"] for moved in told] == [(2 * n, n / 2, 2 * n) for n in range(1, 5)]

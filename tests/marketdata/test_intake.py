@@ -51,6 +51,7 @@ def test_late_events_that_differ_only_in_what_nobody_reads_are_kept_each_as_it_c
     late = [f'{{"ev":"T","sym":"AAPL","x":{exchange},"p":10.0,"s":100,"t":{MINUTE},"q":3}}' for exchange in (4, 11)]
     ahead = [f'{{"ev":"T","sym":"AAPL","p":11.0,"s":100,"t":{MINUTE + 3_600_000 + number},"q":{9 + number}}}' for number in range(2)]
     intake.take(f"[{','.join([late[0], *ahead, late[1]])}]".encode())
+    late.append(late[0].replace('"q":3', '"q":4'))
     intake.take(f"[{','.join(late)}]".encode())
     assert [each.raw for each in intake.rejections] == [late[1], *late]
 
