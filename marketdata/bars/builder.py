@@ -191,9 +191,9 @@ class BarBuilder:
             if page is not tried and page.start <= seconds[-1].s < page.start + MINUTE_MS:
                 tried, rest = page, seconds[place:] if place else seconds
                 source = partial(seconds_of, frame, first + place, first + len(seconds))
-                newest = page.take_seconds(rest, source)
+                newest = page.take_seconds(rest, source, len(frame))
                 if not newest and self._open_for(page, rest, admits):
-                    newest = page.take_seconds(rest, source)
+                    newest = page.take_seconds(rest, source, len(frame))
                 if newest:
                     self.clock_ms = max(self.clock_ms, newest)
                     largest = max(largest, newest)

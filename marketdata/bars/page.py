@@ -9,7 +9,7 @@ a minute are folded at once when somebody looks. The first event whose identity 
 import math
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -40,7 +40,7 @@ Read = Callable[[bytes | str], Decoded]
 Source = Callable[[Read], Sequence[SecondAggregate]]
 """Reads again what was taken."""
 
-FRAME_BYTES = 1_000_000  # of frames that a page keeps as they came
+FRAME_BYTES = 1_000_000  # of frames that a page keeps as they came, and of those whose seconds wait
 BUSY = 5  # trades in a minute: such a symbol hardly ever rests in the next
 CHUNK, FRAMES = 4_000, 400  # events that wait, and frames of theirs that are held as long
 
@@ -52,22 +52,23 @@ class Waiting:
     Nothing was asked about them yet but their time and whether their size can be read: of one that cannot the size is negative.
     """
 
-    __slots__ = ("_floating", "_sources", "_whole", "count")
+    __slots__ = ("_bytes", "_floating", "_sources", "_whole", "count")
 
     def __init__(self) -> None:
-        self.count = 0
+        self.count = self._bytes = 0
         self._whole: list[tuple[bytes, ...]] = []
         self._floating: list[tuple[bytes, ...]] = []
         self._sources: list[Source] = []
 
     @property
     def enough(self) -> bool:
-        """Whether there are many seconds, or frames: a frame of other things may hold one second."""
-        return self.count >= CHUNK or len(self._sources) >= FRAMES
+        """Whether there are many seconds, or frames, or much of these: a frame of other things may hold one second."""
+        return self.count >= CHUNK or len(self._sources) >= FRAMES or self._bytes > FRAME_BYTES
 
-    def add(self, count: int, whole: tuple[bytes, ...], floating: tuple[bytes, ...], source: Source) -> None:
-        """Add columns: slot, start, size; open, high, low, close, the day's volume, mean price."""
+    def add(self, count: int, whole: tuple[bytes, ...], floating: tuple[bytes, ...], source: Source, held: int) -> None:
+        """Add columns: slot, start, size; open, high, low, close, the day's volume, mean price. `source` holds so many bytes."""
         self.count += count
+        self._bytes += held
         self._whole.append(whole)
         self._floating.append(floating)
         self._sources.append(source)
@@ -173,8 +174,12 @@ class Page:
 
     # -- seconds: columns -------------------------------------------------------------------------------------------------------
 
-    def take_seconds(self, seconds: Sequence[SecondAggregate], source: Source) -> int:
-        """Take seconds of which nothing is to be asked, and return when the latest was over (Unix ms); else take none and return 0."""
+    def take_seconds(self, seconds: Sequence[SecondAggregate], source: Source, held: int = 0) -> int:
+        """
+        Take seconds of which nothing is to be asked, and return when the latest was over (Unix ms); else take none and return 0.
+
+        `source` reads them again, for which it holds so many bytes.
+        """
         symbols, numbers, texts, accumulated, means, opened, close, high, low, starts = zip(*map(astuple, seconds), strict=True)
         latest: int = max(starts)
         if latest >= self.start + MINUTE_MS or min(starts) < self.start:
@@ -194,6 +199,7 @@ class Page:
             (slots, whole(*starts), sizes),
             (floating(*opened), floating(*high), floating(*low), floating(*close), floating(*accumulated), mean),
             source,
+            held,
         )
         return latest + SECOND_MS
 
@@ -375,7 +381,7 @@ def seconds_of(frame: bytes | str, begin: int, end: int, read: Read) -> list[Sec
     return read(frame).events[begin:end]  # type: ignore[return-value]
 
 
-@cache
+@lru_cache(1_000)
 def _packers(number: int) -> tuple[Pack, Pack]:
     """Return what makes the bytes of so many integers and floats: a third of the time that array and numpy take, and `q` takes twice that of `l`."""
     return struct.Struct(f"{number}l").pack, struct.Struct(f"{number}d").pack

@@ -1,5 +1,6 @@
 """The builder: events in, one-minute bars out."""
 
+from functools import partial
 from unittest import mock
 
 import msgspec
@@ -641,19 +642,21 @@ def test_a_line_that_breaks_leaves_no_minute_whole_that_was_opened_ahead():
     assert {moment: complete for (symbol, moment), complete in bars.items() if symbol == "ACME"} == {at("14:30"): False, at("14:31"): False}
 
 
-def test_no_page_holds_more_of_frames_than_it_may():
+@pytest.mark.parametrize(("most", "frames"), [(3_000, 400), (10**6, 5)], ids=["bytes", "frames"])
+def test_no_page_holds_more_of_frames_than_it_may(most, frames):
     """A frame of other things may be sixteen megabytes long and hold one trade, or one second."""
     builder = BarBuilder(SESSIONS, unbroken=True, now_ms=at("14:30"))
     trades = [make_trade(10.0 + number, 100, time=at("14:30") + number, q=number + 1) for number in range(40)]
     seconds = [make_second(10.0, 100, time=at("14:30") + 1000 * number, symbol="BOLT") for number in range(40)]
     sent(builder, trades[0], seconds[0])
     quotes = [Quote(sym="ACME", t=at("14:30"), bp=1.0)] * 20
-    with mock.patch("marketdata.bars.page.FRAME_BYTES", 700), mock.patch("marketdata.bars.page.FRAMES", 5):
+    with mock.patch("marketdata.bars.page.FRAME_BYTES", most), mock.patch("marketdata.bars.page.FRAMES", frames):
         for trade, second in zip(trades[1:], seconds[1:], strict=True):
             sent(builder, trade, *quotes, second)
             page = builder._newest
-            assert sum(map(len, page._frames)) <= 700
-            assert not page._waiting.enough
+            assert sum(map(len, page._frames)) <= most
+            assert sum(len(source.args[0]) for source in page._waiting._sources if isinstance(source, partial)) <= most
+            assert len(page._waiting._sources) < frames
     sent(builder, msgspec.structs.replace(trades[3], s=500), trades[5])
 
     acme, bolt = builder.finish()
