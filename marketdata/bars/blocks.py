@@ -4,8 +4,7 @@ Events as columns, sorted and searched by the minute that they belong to. Pure: 
 Rows of all symbols' minutes of one moment lie in one array a column: 37 bytes a trade, 68 a second, where objects take half a kilobyte.
 """
 
-import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -42,16 +41,6 @@ class Kept:
                 blocks.append(_sorted(joined([blocks.pop(-2), blocks.pop()])))
         for block in blocks:
             yield from rows(block, slice(*np.searchsorted(block[0], (slot, slot + 1)).tolist()))
-
-
-def integers(values: Sequence[Any]) -> Column:
-    """Return a column of integers. struct.error where one has no place in it."""
-    return np.frombuffer(struct.pack(f"{len(values)}l", *values), dtype=np.dtype("l"))  # a third of the time that array and numpy take
-
-
-def floats(values: Sequence[float]) -> Column:
-    """Return a column of floats."""
-    return np.frombuffer(struct.pack(f"{len(values)}d", *values), dtype=np.float64)
 
 
 def joined(blocks: list[Columns]) -> Columns:

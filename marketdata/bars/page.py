@@ -16,7 +16,7 @@ import numpy as np
 from msgspec.structs import astuple
 
 from marketdata.bars import blocks
-from marketdata.bars.blocks import Column, Columns, Kept, floats, integers
+from marketdata.bars.blocks import Column, Columns, Kept
 from marketdata.bars.minute import (
     HIGHEST_PRICE,
     SECOND_MS,
@@ -98,19 +98,22 @@ class Page:
         self._second_slots: dict[str, int] = {}
         self._extended = extended  # outside the regular session
         self._by_slot: list[Minute] = []
+        self._slots: dict[str, int] = {}
         self._waiting = Waiting()
         self._second_columns: list[Columns] = []  # not folded yet
         self._kept_seconds = Kept()
         self._frames: list[bytes | str] = []  # as they came, with trades that were taken
         self._places: list[int] = []  # of the last event of each that was seen here
         self._frame_bytes = 0
-        self._trades: list[Trade] = []  # taken, from frames that are not kept
+        self._pieces: list[tuple[bytes, ...]] = []  # columns of trades that were taken from frames that are not kept
+        self._pieces_count = 0
         self._kept_trades = Kept()
 
     def open(self, symbol: str, *, whole: bool) -> Minute:
         """Return a new minute of the symbol."""
         minute = self.minutes[symbol] = self.forming[symbol] = Minute(symbol, self.start, len(self._by_slot), whole)
         self._by_slot.append(minute)
+        self._slots[symbol] = minute.slot
         return minute
 
     # -- one by one ---------------------------------------------------------------------------------------------------------------
@@ -187,7 +190,7 @@ class Page:
         whole, floating = _packers(len(seconds))
         try:
             slots = whole(*map(self._second_slots.get, symbols))
-            sizes = _packed_sizes(seconds, numbers, texts, whole)
+            sizes = _packed_sizes(numbers, texts, whole)
         except struct.error:  # a symbol that is not trusted, or a size beyond 64 bits
             return 0
         try:
@@ -322,9 +325,7 @@ class Page:
             self._places.append(place)
             self._frame_bytes += len(frame)
         else:
-            self._trades += trades[begin:end]
-            if len(self._trades) >= CHUNK:
-                self._keep_columns()
+            self._keep_columns(trades[begin:end])
 
     def settle(self) -> None:
         """Let go of what waits in the running values of forming minutes."""
@@ -342,10 +343,9 @@ class Page:
         self._frame_bytes = FRAME_BYTES
         frames, self._frames = self._frames, []
         for frame, place in zip(frames, self._places, strict=True):
-            self._trades += [event for event in decode(frame).events[: place + 1] if type(event) is Trade and self._has_place(event)]
-            self._keep_columns()
+            self._keep_columns([event for event in decode(frame).events[: place + 1] if type(event) is Trade and self._has_place(event)])
         self._places = []
-        self._keep_columns()
+        self._join_pieces()
         return ((number, (size, price, at, flags)) for number, at, price, size, flags in self._kept_trades.of(minute.slot))
 
     def _has_place(self, trade: Trade) -> bool:
@@ -355,25 +355,42 @@ class Page:
             and trade_part(trade, extended=self._extended, refuse=_say_nothing) is not None
         )
 
-    def _keep_columns(self) -> None:
-        trades, self._trades = self._trades, []
-        sizes = [KNOWN.get(trade.s if trade.ds is None else trade.ds) for trade in trades]
-        if None in sizes:  # the table of known ones is full
-            sizes = [known_units(trade.ds, trade.s) for trade in trades]
-        flags = [eligibility(trade.c, extended=self._extended) for trade in trades]
-        minutes = [self.minutes[trade.sym] for trade in trades]
+    def _keep_columns(self, trades: Sequence[Trade]) -> None:
+        """Keep trades as columns, while their objects are in the processor's cache."""
+        if not trades:
+            return
+        symbols, prices, numbers, texts, conditions, times, identities = zip(*map(astuple, trades), strict=True)
+        whole, floating = _packers(len(trades))
+        eligible = KNOWN_EXTENDED if self._extended else KNOWN_REGULAR
         try:
-            self._kept_trades.add(
-                (
-                    integers([minute.slot for minute in minutes]), integers([trade.q for trade in trades]),
-                    integers([trade.t for trade in trades]), floats([trade.p for trade in trades]), integers(sizes),
-                    np.array(flags, dtype=np.uint8),
-                )
+            flags = bytes(map(eligible.get, conditions))  # type: ignore[arg-type]  # None stands for none
+        except TypeError:
+            flags = bytes([eligibility(each, extended=self._extended) for each in conditions])
+        try:
+            piece = (
+                whole(*map(self._slots.get, symbols)), whole(*identities), whole(*times), floating(*prices),
+                _packed_sizes(numbers, texts, whole), flags,
             )  # fmt: skip
         except struct.error:  # a number beyond 64 bits: the sets themselves remember
-            for minute, trade, size, flag in zip(minutes, trades, sizes, flags, strict=True):
-                if minute.trades is not None and size is not None:
-                    minute.trades.remember(trade.q, (size, trade.p, trade.t, flag))
+            for trade in trades:
+                self._remember(trade)
+            return
+        self._pieces.append(piece)
+        self._pieces_count += len(trades)
+        if self._pieces_count >= CHUNK:
+            self._join_pieces()
+
+    def _remember(self, trade: Trade) -> None:
+        part = trade_part(trade, extended=self._extended, refuse=_say_nothing)
+        trades = self.minutes[trade.sym].trades
+        if trades is not None and part is not None:
+            trades.remember(trade.q, part)
+
+    def _join_pieces(self) -> None:
+        if self._pieces:
+            pieces, self._pieces, self._pieces_count = self._pieces, [], 0
+            columns = (b"".join(column) for column in zip(*pieces, strict=True))
+            self._kept_trades.add(tuple(np.frombuffer(column, np.dtype(kind)) for column, kind in zip(columns, "llldlB", strict=True)))
 
 
 def seconds_of(frame: bytes | str, begin: int, end: int, read: Read) -> list[SecondAggregate]:
@@ -387,7 +404,7 @@ def _packers(number: int) -> tuple[Pack, Pack]:
     return struct.Struct(f"{number}l").pack, struct.Struct(f"{number}d").pack
 
 
-def _packed_sizes(seconds: Sequence[SecondAggregate], numbers: Iterable[float], texts: Iterable[str | None], whole: Pack) -> bytes:
+def _packed_sizes(numbers: Iterable[float], texts: Iterable[str | None], whole: Pack) -> bytes:
     """Return the sizes in 1/SHARE shares, −1 for one that cannot be read. struct.error where one has no place in 64 bits."""
     try:
         return whole(*map(KNOWN.get, texts))  # type: ignore[arg-type]  # None stands for none
@@ -397,9 +414,9 @@ def _packed_sizes(seconds: Sequence[SecondAggregate], numbers: Iterable[float], 
         return whole(*[KNOWN.get(number if text is None else text) for number, text in zip(numbers, texts, strict=True)])
     except struct.error:
         sizes = []
-    for second in seconds:
+    for number, text in zip(numbers, texts, strict=True):
         try:
-            sizes.append(known_units(second.dv, second.v))
+            sizes.append(known_units(text, number))
         except BadSizeError:
             sizes.append(-1)
     return whole(*sizes)
