@@ -8,7 +8,7 @@ of their identities, as nearly all do, are remembered by page.py; a set takes th
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
@@ -100,7 +100,7 @@ class TradeSet(Components[TradePart]):
     """
     The trades of one minute by sequence number. Of those that may set open and close the first and the last; `silent` do not count as volume.
 
-    `sizes` and `values`, which are price × size, are of the latest that count as volume, and not in `volume`, `counted` and `value` until `settle`.
+    `waiting` has size and price × size by turns, of the latest that count as volume: these are not in `volume`, `counted` and `value` until `settle`.
     Whoever adds trades whose numbers grow need not set `first_number` and `final_number`: these break ties, and whatever stands there is smaller
     than the number of the next trade.
     """
@@ -115,22 +115,19 @@ class TradeSet(Components[TradePart]):
         "first_price",
         "rest",
         "silent",
-        "sizes",
         "value",
-        "values",
+        "waiting",
     )
 
     def __init__(self) -> None:
-        self.sizes: list[int] = []
-        self.values: list[float] = []
+        self.waiting: list[Any] = []
         super().__init__()
 
     def _empty(self) -> None:
         super()._empty()
         self.counted = self.silent = 0
         self.value = self.rest = 0.0
-        self.sizes.clear()
-        self.values.clear()
+        self.waiting.clear()
         self.first_at, self.first_number, self.first_price = LATEST_MS, BEFORE_ALL, 0.0
         self.final_at, self.final_number, self.final_price = 0, BEFORE_ALL, 0.0
 
@@ -147,24 +144,23 @@ class TradeSet(Components[TradePart]):
             if (at, identity) > (self.final_at, self.final_number):
                 self.final_at, self.final_number, self.final_price = at, identity, price
         if flags & VOLUME:
-            self.sizes.append(size)
-            self.values.append(price * size)
+            self.waiting.append(size)
+            self.waiting.append(price * size)
         else:
             self.silent += 1
 
     @property
     def count(self) -> int:
         """The number of trades that count as volume."""
-        return self.counted + len(self.values)
+        return self.counted + len(self.waiting) // 2
 
     def settle(self) -> None:
-        """Add up what waits in `sizes` and `values`."""
-        if self.values:
-            self.counted += len(self.values)
-            self.volume += sum(self.sizes)
-            self.sizes.clear()
-            self.value, self.rest = _total(self.value, self.rest, self.values)
-            self.values.clear()
+        """Add up what waits."""
+        if self.waiting:
+            self.counted += len(self.waiting) // 2
+            self.volume += sum(self.waiting[::2])
+            self.value, self.rest = _total(self.value, self.rest, self.waiting[1::2])
+            self.waiting.clear()
 
     def vwap(self) -> float | None:
         """Return the mean price by volume."""

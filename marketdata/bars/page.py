@@ -305,11 +305,13 @@ class Page:
                         trades.high = price
                     if price < trades.low:
                         trades.low = price
-                    trades.sizes.append(size)
-                    trades.values.append(price * factor)
+                    waiting = trades.waiting
+                    waiting.append(size)
+                    waiting.append(price * factor)
                 elif flags == only_volume:  # an odd lot: most of today's trades
-                    trades.sizes.append(size)
-                    trades.values.append(price * factor)
+                    waiting = trades.waiting
+                    waiting.append(size)
+                    waiting.append(price * factor)
                 else:
                     trades.fold(number, (size, price, at, flags))
         except KeyError:  # a symbol that is not trusted, a size or conditions that were not met before
