@@ -732,8 +732,8 @@ def test_what_waits_in_the_sums_is_added_up_once_it_is_much():
         for number in range(25):
             sent(builder, make_trade(10.0, 5, time="14:30:05", q=number), make_trade(10.0, 5, time="14:30:05", symbol="BOLT", q=number))
             builder.closed(at("14:30:06"))
-            assert [len(minute.trades.values) <= 11 for minute in builder._newest.minutes.values()] == [True, True]
-            assert number != 5 or all(minute.trades.values for minute in builder._newest.minutes.values()), "not before"
+            assert [len(minute.trades.waiting) <= 22 for minute in builder._newest.minutes.values()] == [True, True]
+            assert number != 5 or all(minute.trades.waiting for minute in builder._newest.minutes.values()), "not before"
 
 
 def test_a_tie_is_broken_by_negative_numbers_too():
