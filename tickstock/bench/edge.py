@@ -43,6 +43,7 @@ MINUTES = 3
 FEWER = (70, 1_000)
 FRAME = 500
 LIMIT_SECONDS = 5.0
+ANNOUNCED_SECONDS = 0.5  # what is committed is announced just after
 MOST_SECONDS = 60.0  # everything of a minute must be there before the next one
 NAME, AGAINST = "minute edge, 11,000 symbols: last AM frame → detections committed", "its parts alone in one process"
 
@@ -150,14 +151,18 @@ def _edge(writer: Writer, market: Market, minute: int) -> Edge:
     scanned = ScannedBar.objects.filter(timeframe="1m", timestamp=opened)
     _wait(lambda: scanned.count() == len(changes), f"not all of a minute's {len(changes):,} bars were scanned")
     valued = datetime.now(UTC)
-    told = [
-        datetime.fromisoformat(fields[b"at"].decode())
-        for _, fields in client.xrange(LOG_KEY, min=b"(" + newest[0][0] if newest else b"-")
-        if fields[b"kind"].decode() == PATTERNS and _is_of(fields[b"body"], opened)
-    ]
-    assert told, "no detection of the minute was announced"
+
+    def told() -> list[datetime]:
+        return [
+            datetime.fromisoformat(fields[b"at"].decode())
+            for _, fields in client.xrange(LOG_KEY, min=b"(" + newest[0][0] if newest else b"-")
+            if fields[b"kind"].decode() == PATTERNS and _is_of(fields[b"body"], opened)
+        ]
+
+    _wait(lambda: bool(told()), "no detection of a minute was announced")
+    time.sleep(ANNOUNCED_SECONDS)
     found = Detection.objects.filter(timeframe="1m", timestamp=opened)
-    detected = max(told)
+    detected = max(told())
     assert not found.filter(detection_timestamp__gt=detected).exists(), "the scan found what was not found before"
     return Edge(*((moment - last).total_seconds() for moment in (committed, detected, valued)))
 
