@@ -8,6 +8,7 @@ from tickstock.bench.rows import Row
 
 LINE = 26
 LEFT, WIDTH, RIGHT = 360, 420, 110
+LONGEST = 56  # characters of a name; of a longer one what stands before its colon
 SPAN = 3  # doublings to each side of the goal; what lies beyond ends at the edge
 REACHED, MISSED, INK, FAINT = "#1a7f5a", "#b3472f", "#1c2024", "#c9ced4"
 
@@ -49,7 +50,7 @@ def _bar(row: Row, top: int, middle: float) -> list[str]:
     reach = max(-SPAN, min(SPAN, log2(advantage(row)))) * WIDTH / 2 / SPAN
     goal = f"{row.ratio:.2f} ({'≥' if row.at_least else '≤'} {row.goal:.2f})"
     return [
-        f'<text x="{LEFT - 10}" y="{top + 15}" text-anchor="end">{escape(row.name)}</text>',
+        f'<text x="{LEFT - 10}" y="{top + 15}" text-anchor="end">{escape(row.name if len(row.name) <= LONGEST else row.name.partition(":")[0])}</text>',
         f'<rect x="{min(middle, middle + reach):.1f}" y="{top + 3}" width="{max(abs(reach), 1):.1f}" height="{LINE - 10}" '
         f'fill="{REACHED if row.reached else MISSED}"><title>{escape(f"{row.name} | {row.against}")}</title></rect>',
         f'<text x="{LEFT + WIDTH + 8}" y="{top + 15}" font-size="11">{goal}</text>',
